@@ -1,0 +1,22 @@
+"""Errors a user meets: one base class, and beside it the builtin each kind refines.
+
+Every message is one sentence that names the file, extension, keyword or field and says what to do.
+"""
+
+from __future__ import annotations
+
+
+class FmbdaskError(Exception):
+    """Base of every error that fmbdask raises on purpose."""
+
+
+class InputError(FmbdaskError, ValueError):
+    """Data that cannot be used: a file, an extension, an array or a header value."""
+
+
+class ConfigError(FmbdaskError, ValueError):
+    """A configuration value that cannot be used."""
+
+
+class OutputExistsError(FmbdaskError, FileExistsError):
+    """A result is already there and was not to be overwritten."""
