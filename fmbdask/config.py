@@ -11,7 +11,7 @@ import os
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -94,7 +94,14 @@ def resolve(
         value = model.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(explain(error, origins)) from None
-    return Resolved(value, {key: origins.get(key, "default") for key, _ in leaves(value)})
+    return Resolved(value, {key: origin_of(key, origins) for key, _ in leaves(value)})
+
+
+def origin_of(key: str, origins: Mapping[str, str]) -> str:
+    """Place that a value came from: that of the key itself, or of the section it was switched on with."""
+    while key not in origins and "." in key:
+        key = key.rpartition(".")[0]
+    return origins.get(key, "default")
 
 
 def local_file() -> Path | None:
@@ -179,9 +186,17 @@ def check_sections(content: Mapping[str, Any], known: set[str], path: Path, pref
 
 
 def submodel(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """Model of a field that is itself a section, else None."""
+    """Model of a field that is itself a section (or a section that can be switched off), else None."""
     annotation = model.model_fields[key].annotation
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    for option in (annotation, *get_args(annotation)):
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
+
+
+def optional(model: type[BaseModel], key: str) -> bool:
+    """Whether a section can be switched off."""
+    return type(None) in get_args(model.model_fields[key].annotation)
 
 
 def check_keys(model: type[BaseModel], values: Mapping[str, Any], origin: str, prefix: str = "") -> None:
@@ -193,7 +208,7 @@ def check_keys(model: type[BaseModel], values: Mapping[str, Any], origin: str, p
                 f"{origin}: there is no setting {prefix}{key}{suggestion(f'{prefix}{key}', known)}."
             )
         inner = submodel(model, key)
-        if inner is not None:
+        if inner is not None and not (optional(model, key) and (value is None or isinstance(value, bool))):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{origin}: {prefix}{key} must hold `key: value` lines, not {value!r}.")
             check_keys(inner, value, origin, f"{prefix}{key}.")
@@ -208,14 +223,28 @@ def suggestion(key: str, known: list[str]) -> str:
 def merge(
     model: type[BaseModel], merged: dict[str, Any], layer: Layer, origins: dict[str, str], prefix: str = ""
 ) -> None:
-    """Lay the values of a layer over those below it, remembering where each came from."""
+    """Lay the values of a layer over those below it, remembering where each came from.
+
+    A section that can be switched off takes null or false for off and true for its defaults.
+    """
     for key, value in layer.values.items():
+        name = f"{prefix}{key}"
         inner = submodel(model, key)
         if inner is None:
             merged[key] = value
-            origins[f"{prefix}{key}"] = layer.origin
+            origins[name] = layer.origin
+        elif not isinstance(value, Mapping):
+            merged[key] = {} if value else None
+            for known in [known for known in origins if known.startswith(f"{name}.")]:
+                del origins[known]
+            origins[name] = layer.origin
         else:
-            merge(inner, merged.setdefault(key, {}), Layer(layer.origin, value), origins, f"{prefix}{key}.")
+            below = merged.get(key)
+            if below is None:
+                default = model.model_fields[key].get_default(call_default_factory=True)
+                below = default.model_dump() if isinstance(default, BaseModel) else {}
+            merged[key] = below
+            merge(inner, below, Layer(layer.origin, value), origins, f"{name}.")
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Toy(BaseModel):
     span: tuple[float, float] = (0.0, 1.0)
     gains: dict[str, float] = {"a": 1.0}
     halo: Halo = Halo()
+    tail: Halo | None = Halo(scale=20.0)
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +55,26 @@ def test_each_layer_wins_over_those_below(folder: Path) -> None:
         "gains": "default",
         "halo.scale": "--scale",
         "halo.ratio": "fmbdask.yaml",
+        "tail.scale": "default",
+        "tail.ratio": "default",
     }
-    assert list(found.rows())[-1] == ("halo.ratio", 0.5, "fmbdask.yaml")
+    assert list(found.rows())[-3] == ("halo.ratio", 0.5, "fmbdask.yaml")
+
+
+def test_sections_can_be_switched_off_and_on(folder: Path) -> None:
+    (folder / "fmbdask.yaml").write_text("toy: {tail: false}\n")
+    found = resolve(Toy, "toy")
+    assert found.value.tail is None
+    assert found.origins["tail"] == "fmbdask.yaml"
+    (folder / "task.yaml").write_text("tail: true\n")
+    found = resolve(Toy, "toy", "task.yaml")
+    assert found.value.tail == Halo()
+    assert found.origins["tail.scale"] == "task.yaml"
+
+
+def test_part_of_a_section_keeps_the_defaults_of_the_rest(folder: Path) -> None:
+    (folder / "task.yaml").write_text("tail: {ratio: 0.5}\n")
+    assert resolve(Toy, "toy", "task.yaml").value.tail == Halo(scale=20.0, ratio=0.5)
 
 
 def test_a_table_of_values_is_replaced_whole(folder: Path) -> None:
@@ -100,7 +119,7 @@ def test_numbers_in_scientific_notation(folder: Path) -> None:
         ("halo: {scal: 2}\n", "task.yaml: there is no setting halo.scal; the nearest is halo.scale."),
         (
             "zzz: 2\n",
-            "task.yaml: there is no setting zzz; known are threshold, kind, span, gains, halo.",
+            "task.yaml: there is no setting zzz; known are threshold, kind, span, gains, halo, tail.",
         ),
         ("halo: 3\n", "task.yaml: halo must hold `key: value` lines, not 3."),
         ("- 1\n", "task.yaml: the top level must be `key: value` lines, not a list."),

@@ -1,0 +1,187 @@
+"""`fmbdask ramps`: simulate, ingest, detect and show exposures of infrared detectors."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fmbdask.cli.progress import progress
+
+app = typer.Typer(
+    no_args_is_help=True, help="Exposures of infrared detectors: simulate, ingest, detect, show."
+)
+
+Exposures = Annotated[
+    list[Path], typer.Argument(help="Exposure files: FITS, .npy or Zarr.", metavar="EXPOSURE...")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are already there.")]
+
+
+class Format(StrEnum):
+    """File formats of simulated exposures."""
+
+    fits = "fits"
+    zarr = "zarr"
+
+
+class Layout(StrEnum):
+    """Which columns an amplifier reads."""
+
+    contiguous = "contiguous"
+    interleaved = "interleaved"
+
+
+@app.callback()
+def group() -> None:
+    """Exposures of infrared detectors: simulate, ingest, detect, show."""
+
+
+@app.command(
+    epilog="Example: fmbdask ramps simulate configs/ramps/simulate.yaml -o data --end-index 3 --seed 1"
+)
+def simulate(
+    config: Annotated[Path, typer.Argument(help="YAML file that says what to simulate.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the exposures and their truth.")],
+    start_index: Annotated[int, typer.Option(min=0, help="First exposure.")] = 0,
+    end_index: Annotated[int, typer.Option(min=0, help="Last exposure.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same exposures.")] = 0,
+    file_format: Annotated[Format, typer.Option("--format", help="Format of the exposures.")] = Format.fits,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
+) -> None:
+    """Simulate exposures with cosmic rays, telegraph noise and snowballs, and write their truth beside them."""
+    from fmbdask.config import resolve
+    from fmbdask.ramps.simulation.config import SimulationConfig
+    from fmbdask.survey.simulate import simulate_survey
+
+    if end_index < start_index:
+        raise typer.BadParameter("--end-index must not be smaller than --start-index")
+    settings = resolve(SimulationConfig, "ramps.simulate", config).value
+    with progress() as report:
+        paths = simulate_survey(
+            settings,
+            out,
+            start_index=start_index,
+            end_index=end_index,
+            seed=seed,
+            workers=workers,
+            file_format=file_format.value,
+            progress=report,
+        )
+    for path in paths:
+        typer.echo(path)
+
+
+@app.command(epilog="Example: fmbdask ramps ingest data/*.fits -o ramps")
+def ingest(
+    exposures: Exposures,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the Zarr stores.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy exposures into Zarr stores that are chunked for detection, and verify what was written."""
+    from fmbdask.survey.work import ingest_exposures
+
+    with progress() as report:
+        results = ingest_exposures(exposures, out, overwrite=overwrite, progress=report)
+    finish(results)
+
+
+@app.command(epilog="Example: fmbdask ramps detect data/*.fits -o out --false-alarm-rate 1e-5")
+def detect(
+    exposures: Exposures,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the results: OUT/<exposure>/...")],
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file of detection settings.")] = None,
+    features: Annotated[bool, typer.Option("--features", help="Keep the feature maps as well.")] = False,
+    overwrite: Overwrite = False,
+    gain: Annotated[str | None, typer.Option(help="Electrons per DN: a number or a map file.")] = None,
+    read_noise: Annotated[
+        str | None, typer.Option(help="Electrons in one read: a number or a map file.")
+    ] = None,
+    saturation: Annotated[str | None, typer.Option(help="DN: a number or a map file.")] = None,
+    bad_pixels: Annotated[Path | None, typer.Option(help="Map of pixels to leave out (not 0).")] = None,
+    linearity: Annotated[Path | None, typer.Option(help="Coefficients of the linearity correction.")] = None,
+    reference_border: Annotated[
+        str | None, typer.Option(help="Reference pixels: one number, or bottom,top,left,right.")
+    ] = None,
+    amplifiers: Annotated[int | None, typer.Option(min=1, help="Number of amplifiers.")] = None,
+    amplifier_layout: Annotated[Layout | None, typer.Option(help="Which columns an amplifier reads.")] = None,
+    frame_time: Annotated[float | None, typer.Option(min=0, help="Seconds between frames.")] = None,
+    false_alarm_rate: Annotated[float | None, typer.Option(help="False alarms per clean pixel ramp.")] = None,
+    skip_first: Annotated[int | None, typer.Option(min=0, help="Frames to leave out at the start.")] = None,
+    skip_last: Annotated[int | None, typer.Option(min=0, help="Frames to leave out at the end.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+) -> None:
+    """Find cosmic rays, telegraph noise and snowballs: a catalogue, a mask and a rate image for each exposure."""
+    from fmbdask.config import resolve
+    from fmbdask.ramps.config import DetectionConfig
+    from fmbdask.survey.work import detect_exposures
+
+    flags = {"false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last}
+    settings = resolve(DetectionConfig, "ramps.detect", config, flags).value
+    overrides = {
+        "gain": number_or_file(gain),
+        "read_noise": number_or_file(read_noise),
+        "saturation": number_or_file(saturation),
+        "bad_pixels": bad_pixels,
+        "linearity": linearity,
+        "reference_border": border(reference_border),
+        "amplifiers": amplifiers,
+        "amplifier_layout": amplifier_layout.value if amplifier_layout else None,
+        "frame_time": frame_time,
+    }
+    with progress() as report:
+        results = detect_exposures(
+            exposures,
+            out,
+            config=settings,
+            overwrite=overwrite,
+            features=features,
+            overrides={key: value for key, value in overrides.items() if value is not None},
+            threads=threads,
+            progress=report,
+        )
+    finish(results)
+
+
+@app.command(epilog="Example: fmbdask ramps show out/h2rg_0000")
+def show(
+    results: Annotated[
+        list[Path], typer.Argument(help="Results of `ramps detect`.", metavar="OUT/EXPOSURE...")
+    ],
+    exposure: Annotated[
+        Path | None, typer.Option(help="The exposure, where it is no longer at the place it was read from.")
+    ] = None,
+) -> None:
+    """Draw figures of what was found, as PNG files beside the results."""
+    from fmbdask.survey.show import show_result
+
+    for result in results:
+        for path in show_result(result, exposure=exposure):
+            typer.echo(path)
+
+
+def number_or_file(text: str | None) -> float | Path | None:
+    """A number as it is, anything else as the path of a map."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return Path(text)
+
+
+def border(text: str | None) -> list[int] | None:
+    """`4` or `4,4,0,0` as reference pixels at the bottom, top, left and right."""
+    if text is None:
+        return None
+    try:
+        widths = [int(part) for part in text.split(",")]
+    except ValueError:
+        widths = []
+    if len(widths) == 1:
+        widths *= 4
+    if len(widths) != 4 or min(widths) < 0:
+        raise typer.BadParameter(f"--reference-border takes one number or bottom,top,left,right, not {text}")
+    return widths

@@ -1,0 +1,48 @@
+"""The templates of `configs/` and `jobs/`, wherever they are installed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import fmbdask
+from fmbdask.errors import InputError, OutputExistsError
+
+FOLDERS = ("configs", "jobs")
+
+
+def templates_root() -> Path:
+    """Folder that holds `configs/` and `jobs/`: inside an installed package, at the top of a checkout otherwise."""
+    package = Path(fmbdask.__file__).parent
+    for candidate in (package / "templates", package.parent):
+        if (candidate / "configs").is_dir():
+            return candidate
+    raise InputError(f"{package}: the templates are not installed here: install fmbdask again.")
+
+
+def write_templates(folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Copy all templates into a folder and return the files written.
+
+    Raises
+    ------
+    OutputExistsError
+        A file is already there and `overwrite` is False; nothing is written then.
+    """
+    root = templates_root()
+    names = [
+        path.relative_to(root)
+        for top in FOLDERS
+        for path in sorted((root / top).rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    ]
+    taken = [folder / name for name in names if (folder / name).exists()]
+    if taken and not overwrite:
+        others = f" and {len(taken) - 1} more are" if len(taken) > 1 else " is"
+        raise OutputExistsError(
+            f"{taken[0]}{others} already there: choose another folder or give --overwrite."
+        )
+    for name in names:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, target)
+    return [folder / name for name in names]
