@@ -1,0 +1,1 @@
+"""Bytes: readers of exposures, stores of results."""

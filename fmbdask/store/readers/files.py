@@ -1,0 +1,125 @@
+"""Files by path: their identity, their memory maps (one per process), and the checks every format shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+
+#: Fewest frames in which a step can be told from a slope.
+FEWEST_FRAMES = 4
+
+
+class Stamp(NamedTuple):
+    """Size [bytes] and modification time [ns] of a file: what makes it the same file."""
+
+    size: int
+    mtime_ns: int
+
+
+def stamp_of(path: str | os.PathLike[str]) -> Stamp:
+    """Look up the identity of a file.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it may not be read.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the path") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be reached ({error.strerror}): check the path") from error
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} may not be read: ask its owner for read permission")
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def mapped(path: str, stamp: Stamp) -> NDArray[np.uint8]:
+    """Map a whole file into memory, read-only, once per process (the last 16 files stay mapped).
+
+    Raises
+    ------
+    InputError
+        If the file is no longer the one that was opened.
+    """
+    check_unchanged(path, stamp)
+    try:
+        return np.asarray(np.memmap(path, np.uint8, "r"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): check the file and its permissions") from error
+
+
+def check_unchanged(path: str, stamp: Stamp) -> None:
+    """Refuse a file whose size or time is no longer that of its opening."""
+    if stamp_of(path) != stamp:
+        raise InputError(f"{path} has changed since it was opened: open it again when it is complete")
+
+
+def words(path: str, stamp: Stamp, offset: int, dtype: str, shape: Sequence[int]) -> NDArray[Any]:
+    """View part of a mapped file as an array, without reading it."""
+    return np.ndarray(tuple(shape), np.dtype(dtype), buffer=mapped(path, stamp), offset=offset)  # type: ignore[arg-type]
+
+
+def stem_of(path: str | os.PathLike[str]) -> str:
+    """Name an exposure after its file: the name without its last suffix."""
+    return Path(path).stem
+
+
+def ramp_shape(shape: Sequence[int], where: str) -> tuple[int, int, int, int]:
+    """Complete (frame, y, x) or (integration, frame, y, x) and refuse what is no ramp.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        The array's shape in the file.
+    where : str
+        File and extension or array, for the message.
+
+    Raises
+    ------
+    InputError
+        For other numbers of dimensions, an empty axis, or fewer than four frames.
+    """
+    if len(shape) not in (3, 4):
+        raise InputError(
+            f"{where} has {len(shape)} dimension{'s' * (len(shape) != 1)}, shape {tuple(shape)}: "
+            "give a cube (frame, y, x) or (integration, frame, y, x)"
+        )
+    full = (1, *shape) if len(shape) == 3 else tuple(shape)
+    if 0 in full:
+        raise InputError(f"{where} is empty, shape {tuple(shape)}: give an exposure that holds data")
+    if full[1] < FEWEST_FRAMES:
+        raise InputError(
+            f"{where} has {full[1]} frame{'s' * (full[1] != 1)} along the ramp, shape {tuple(shape)}: "
+            f"give at least {FEWEST_FRAMES} frames"
+        )
+    return full[0], full[1], full[2], full[3]
+
+
+def working_dtype(stored: np.dtype[Any], where: str) -> np.dtype[Any]:
+    """Choose the type a ramp is worked on: uint16, float32 or float64, whichever holds the stored one exactly.
+
+    Integers of 64 bits are exact up to 2**53.
+
+    Raises
+    ------
+    InputError
+        For values that are no real numbers.
+    """
+    if stored.kind == "u" and stored.itemsize <= 2:
+        return np.dtype(np.uint16)
+    if (stored.kind == "i" and stored.itemsize <= 2) or (stored.kind == "f" and stored.itemsize <= 4):
+        return np.dtype(np.float32)
+    if stored.kind in "iu" or (stored.kind == "f" and stored.itemsize == 8):
+        return np.dtype(np.float64)
+    raise InputError(f"{where} holds values of type {stored}: give real numbers of at most 64 bits")

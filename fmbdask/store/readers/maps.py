@@ -1,0 +1,57 @@
+"""Maps beside a ramp (bad pixels, gain, read noise, ...): known by path and shape, read when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class FileMap:
+    """An array in a file that is read when something asks for its numbers.
+
+    ``numpy.asarray(file_map)`` reads it; the object itself is small and pickles.
+
+    Attributes
+    ----------
+    path : str
+        The file or store.
+    shape : tuple of int
+        Shape of the array.
+    dtype : str
+        Type of the values that it gives.
+    member : str
+        FITS extension number, or the name of the array inside a Zarr store; empty for a file of one array.
+    kind : {"fits", "npy", "zarr"}
+        Format of the file.
+    bit : int
+        If not 0, the map is boolean: whether any of these bits is set.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    member: str = ""
+    kind: str = "fits"
+    bit: int = 0
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        values = self._values()
+        if self.bit:
+            values = (values & self.bit) != 0
+        return np.array(values, dtype or self.dtype)
+
+    def _values(self) -> NDArray[Any]:
+        if self.kind == "npy":
+            return np.asarray(np.load(self.path, allow_pickle=False))
+        if self.kind == "zarr":
+            import zarr
+
+            return np.asarray(zarr.open_group(self.path, mode="r")[self.member][...])
+        from astropy.io import fits
+
+        with fits.open(self.path, memmap=False) as hdus:
+            return np.asarray(hdus[int(self.member)].data)
