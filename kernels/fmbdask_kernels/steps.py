@@ -12,6 +12,9 @@ The variance is moderated by a prior (Smyth 2004, limma) and the t value is turn
 by the formula of Wallace (1959).
 """
 
+# compiled functions carry no annotations
+# mypy: allow-untyped-defs, allow-untyped-calls
+
 from __future__ import annotations
 
 import math
@@ -55,7 +58,7 @@ class Steps(NamedTuple):
 
 
 @kernel
-def gaussian(t, dof):  # type: ignore[no-untyped-def]
+def gaussian(t, dof):
     """Gaussian equivalent of a t value with ``dof`` degrees of freedom (Wallace 1959)."""
     if math.isinf(dof):
         return t
@@ -64,15 +67,15 @@ def gaussian(t, dof):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def moderated(rss, free, variance, dof):  # type: ignore[no-untyped-def]
-    """Variance from ``rss`` over ``free`` degrees of freedom and a prior ``variance`` worth ``dof`` of them."""
+def moderated(rss, free, variance, dof):
+    """Variance from ``rss`` over ``free`` degrees of freedom and a prior worth ``dof`` of them."""
     if math.isinf(dof):
         return variance
     return (max(rss, 0.0) + dof * variance) / (free + dof)
 
 
 @kernel
-def differences(ramp, used, index, d):  # type: ignore[no-untyped-def]
+def differences(ramp, used, index, d):
     """Fill ``index`` with the finite reads in use and ``d`` with their differences; returns their number."""
     n = 0
     last = 0.0
@@ -88,18 +91,18 @@ def differences(ramp, used, index, d):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def same(index, other, n, m):  # type: ignore[no-untyped-def]
+def same(index, other, n, m):
     """Whether two lists of reads, ``n`` and ``m`` long, are equal."""
     if n != m:
         return False
-    for i in range(n):
+    for i in range(n):  # noqa: SIM110 (the compiler takes no generators)
         if index[i] != other[i]:
             return False
     return True
 
 
 @kernel
-def tables(model, m, rho, work):  # type: ignore[no-untyped-def]
+def tables(model, m, rho, work):
     """Everything that depends on reads and rho only; returns ``dt' C^-1 dt``."""
     total = factor(model, m, rho, work[WEIGHT], work[LINK], work[UNIT], work[SCALE])
     for i in range(m):
@@ -110,7 +113,7 @@ def tables(model, m, rho, work):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def column(k, m, total, work, out):  # type: ignore[no-untyped-def]
+def column(k, m, total, work, out):
     """Column k of the inverse covariance with the slope projected out."""
     decay, diagonal, unit = work[DECAY], work[DIAGONAL], work[UNIT]
     share = unit[k] / total
@@ -132,7 +135,7 @@ def column(k, m, total, work, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def add(k, count, m, total, work, basis, where, top):  # type: ignore[no-untyped-def]
+def add(k, count, m, total, work, basis, where, top):
     """Take a step at difference ``k`` into the model; returns by how much chi^2 falls."""
     w = basis[count]
     column(k, m, total, work, w)
@@ -153,7 +156,7 @@ def add(k, count, m, total, work, basis, where, top):  # type: ignore[no-untyped
 
 
 @kernel
-def restart(m, total, work):  # type: ignore[no-untyped-def]
+def restart(m, total, work):
     """Project the slope, and nothing else, out of the data; returns (slope, chi^2)."""
     solved, free, unit, d = work[SOLVED], work[FREE], work[UNIT], work[DIFFERENCE]
     square = solve(d, m, work[WEIGHT], work[LINK], solved)
@@ -168,7 +171,7 @@ def restart(m, total, work):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def strongest(m, work):  # type: ignore[no-untyped-def]
+def strongest(m, work):
     """Difference at which one more step explains most, and the fall of chi^2 there."""
     solved, free, value, diagonal = work[SOLVED], work[FREE], work[VALUE], work[DIAGONAL]
     for i in range(m):
@@ -181,10 +184,10 @@ def strongest(m, work):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def joint(count, total, work, basis, where, top, inverse, amplitude, variance):  # type: ignore[no-untyped-def]
-    """Amplitudes of the joint fit and their variances; returns (change of the slope, variance of the slope).
+def joint(count, total, work, basis, where, top, inverse, amplitude, variance):
+    """Amplitudes of the joint fit and their variances; returns (change, variance) of the slope.
 
-    ``basis[i, where[j]]`` for j >= i is the upper triangular factor of the Gram matrix, which is inverted here.
+    ``basis[i, where[j]]`` for j >= i is the upper triangular factor of the Gram matrix, inverted here.
     """
     for i in range(count - 1, -1, -1):
         pivot = basis[i, where[i]]
@@ -210,7 +213,7 @@ def joint(count, total, work, basis, where, top, inverse, amplitude, variance): 
 
 
 @kernel
-def forward(m, total, rss, variance, dof, threshold, work, basis, where, top):  # type: ignore[no-untyped-def]
+def forward(m, total, rss, variance, dof, threshold, work, basis, where, top):
     """Add steps while one passes the threshold, looking a little ahead; returns (number of steps, chi^2)."""
     count, kept, kept_rss, limit = 0, 0, rss, basis.shape[0]
     while count < limit and count - kept <= LOOK_AHEAD:
@@ -232,8 +235,8 @@ def forward(m, total, rss, variance, dof, threshold, work, basis, where, top):  
 
 
 @kernel
-def _fit(ramps, used, variance, dof, rho, rho_floor, poisson, threshold, pattern, count, frame, values, out):  # type: ignore[no-untyped-def]
-    """The loop behind :func:`fit_steps`; ``values`` holds amplitude and significance, ``out`` the other four."""
+def _fit(ramps, used, variance, dof, rho, rho_floor, poisson, threshold, pattern, count, frame, values, out):
+    """The loop behind :func:`fit_steps`; ``values`` is amplitude and significance, ``out`` the other four."""
     pixels, frames = ramps.shape
     limit = frame.shape[1]
     work, model = np.zeros((WORK_ROWS, frames)), np.zeros((5, frames))
@@ -323,9 +326,9 @@ def fit_steps(
     ramps : (K, N) array
         Reference-corrected counts [DN]; computed on in float64.
     used : (K, N) bool array
-        False for saturated or bad reads; differences bridge them. Reads that are not finite are left out too.
+        False for saturated or bad reads, which differences bridge; so they do reads that are not finite.
     variance, dof : float or (K,) array
-        Prior variance of one read [DN^2] and the degrees of freedom it is worth; ``dof=inf`` takes it as known.
+        Prior variance of one read [DN^2] and its degrees of freedom; ``dof=inf`` takes it as known.
     rho : float or (K,) array
         Starting ratio of the Poisson variance of one mean interval to ``variance``.
     rho_floor : float
@@ -361,7 +364,7 @@ def fit_steps(
 
 
 @kernel
-def _amplitude(ramps, used, variance, rho, pattern, frame, out):  # type: ignore[no-untyped-def]
+def _amplitude(ramps, used, variance, rho, pattern, frame, out):
     """The loop behind :func:`step_amplitude`."""
     pixels, frames = ramps.shape
     work, model = np.zeros((WORK_ROWS, frames)), np.zeros((5, frames))
