@@ -2,14 +2,7 @@
 
 A ramp with steps is ``d = b dt + sum_i A_i e_(k_i) + noise``, where ``d`` are its differences and ``e_k`` is
 one on the difference that holds the step. Testing one more step is the generalised likelihood-ratio test of
-one omitted difference (T. Brandt 2024, PASP 136 045005). With ``P`` the inverse covariance after the fitted
-regressors are projected out, the statistic at every difference is ``(P d)_k^2 / P_kk``; accepting a step
-takes one column ``w = P e_k`` off both, so a step costs O(N) and no matrix larger than the number of steps
-is ever formed. The inverse of a tridiagonal matrix falls off from its diagonal by a product of ratios, which
-makes a column as cheap as a running product.
-
-The variance is moderated by a prior (Smyth 2004, limma) and the t value is turned into a Gaussian equivalent
-by the formula of Wallace (1959).
+one omitted difference (T. Brandt 2024, PASP 136 045005); :mod:`fmbdask_kernels.projection` has the algebra.
 """
 
 # compiled functions carry no annotations
@@ -23,20 +16,27 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .covariance import factor, solve, timing
+from .covariance import timing
 from .jit import kernel
+from .projection import (
+    COLUMN,
+    DEGENERATE,
+    DIAGONAL,
+    DIFFERENCE,
+    WORK_ROWS,
+    add,
+    column,
+    differences,
+    gaussian,
+    joint,
+    moderated,
+    restart,
+    same,
+    strongest,
+    tables,
+)
 
 Float = NDArray[np.float32]
-
-#: Rows of the work array of one pixel, each over the differences of a ramp.
-WEIGHT, LINK, UNIT, SCALE, DIAGONAL, DECAY, SOLVED, FREE, VALUE, DIFFERENCE, COLUMN = range(11)
-WORK_ROWS = 11
-
-#: A column of the inverse is cut where it falls below this: smaller numbers would only cost time.
-TINY = 1e-40
-
-#: Share of a diagonal element below which a difference is taken as already explained.
-DEGENERATE = 1e-9
 
 #: Steps that may be added below the threshold before one passes: two large hits hide each other's variance.
 LOOK_AHEAD = 2
@@ -47,7 +47,7 @@ ROUNDS = 3
 class Steps(NamedTuple):
     """Steps of K ramps, see :func:`fit_steps`."""
 
-    count: NDArray[np.int32]
+    count: NDArray[np.int32]  # type: ignore[assignment]
     frame: NDArray[np.int32]
     amplitude: Float
     significance: Float
@@ -55,161 +55,6 @@ class Steps(NamedTuple):
     rate_error: Float
     rss: Float
     rho: Float
-
-
-@kernel
-def gaussian(t, dof):
-    """Gaussian equivalent of a t value with ``dof`` degrees of freedom (Wallace 1959)."""
-    if math.isinf(dof):
-        return t
-    z = (8 * dof + 1) / (8 * dof + 3) * math.sqrt(dof * math.log1p(t * t / dof))
-    return z if t > 0 else -z
-
-
-@kernel
-def moderated(rss, free, variance, dof):
-    """Variance from ``rss`` over ``free`` degrees of freedom and a prior worth ``dof`` of them."""
-    if math.isinf(dof):
-        return variance
-    return (max(rss, 0.0) + dof * variance) / (free + dof)
-
-
-@kernel
-def differences(ramp, used, index, d):
-    """Fill ``index`` with the finite reads in use and ``d`` with their differences; returns their number."""
-    n = 0
-    last = 0.0
-    for i in range(ramp.size):
-        value = float(ramp[i])
-        if used[i] and math.isfinite(value):
-            if n:
-                d[n - 1] = value - last
-            last = value
-            index[n] = i
-            n += 1
-    return n
-
-
-@kernel
-def same(index, other, n, m):
-    """Whether two lists of reads, ``n`` and ``m`` long, are equal."""
-    if n != m:
-        return False
-    for i in range(n):  # noqa: SIM110 (the compiler takes no generators)
-        if index[i] != other[i]:
-            return False
-    return True
-
-
-@kernel
-def tables(model, m, rho, work):
-    """Everything that depends on reads and rho only; returns ``dt' C^-1 dt``."""
-    total = factor(model, m, rho, work[WEIGHT], work[LINK], work[UNIT], work[SCALE])
-    for i in range(m):
-        scale, unit = work[SCALE, i], work[UNIT, i]
-        work[DIAGONAL, i] = unit * unit / total + (1.0 / (scale * scale) if scale > 0 else 0.0)
-        work[DECAY, i] = work[LINK, i] * work[WEIGHT, i]
-    return total
-
-
-@kernel
-def column(k, m, total, work, out):
-    """Column k of the inverse covariance with the slope projected out."""
-    decay, diagonal, unit = work[DECAY], work[DIAGONAL], work[UNIT]
-    share = unit[k] / total
-    for i in range(m):
-        out[i] = -share * unit[i]
-    product = diagonal[k]
-    out[k] += product
-    for i in range(k - 1, -1, -1):
-        product *= decay[i]
-        if abs(product) < TINY:
-            break
-        out[i] += product
-    product = 1.0
-    for i in range(k, m - 1):
-        product *= decay[i]
-        if abs(product) < TINY:
-            break
-        out[i + 1] += product * diagonal[i + 1]
-
-
-@kernel
-def add(k, count, m, total, work, basis, where, top):
-    """Take a step at difference ``k`` into the model; returns by how much chi^2 falls."""
-    w = basis[count]
-    column(k, m, total, work, w)
-    for i in range(count):
-        share = basis[i, k] / basis[i, where[i]]
-        for j in range(m):
-            w[j] -= share * basis[i, j]
-    solved, free = work[SOLVED], work[FREE]
-    amplitude = solved[k] / w[k]
-    inverse = 1.0 / w[k]
-    where[count] = k
-    top[count] = solved[k]
-    gain = solved[k] * amplitude
-    for j in range(m):
-        solved[j] -= amplitude * w[j]
-        free[j] -= w[j] * w[j] * inverse
-    return gain
-
-
-@kernel
-def restart(m, total, work):
-    """Project the slope, and nothing else, out of the data; returns (slope, chi^2)."""
-    solved, free, unit, d = work[SOLVED], work[FREE], work[UNIT], work[DIFFERENCE]
-    square = solve(d, m, work[WEIGHT], work[LINK], solved)
-    slope = 0.0
-    for i in range(m):
-        slope += unit[i] * d[i]
-    slope /= total
-    for i in range(m):
-        solved[i] -= slope * unit[i]
-        free[i] = work[DIAGONAL, i] - unit[i] * unit[i] / total
-    return slope, square - slope * slope * total
-
-
-@kernel
-def strongest(m, work):
-    """Difference at which one more step explains most, and the fall of chi^2 there."""
-    solved, free, value, diagonal = work[SOLVED], work[FREE], work[VALUE], work[DIAGONAL]
-    for i in range(m):
-        value[i] = solved[i] * solved[i] / free[i] if free[i] > DEGENERATE * diagonal[i] else 0.0
-    best, where = 0.0, -1
-    for i in range(m):
-        if value[i] > best:
-            best, where = value[i], i
-    return where, best
-
-
-@kernel
-def joint(count, total, work, basis, where, top, inverse, amplitude, variance):
-    """Amplitudes of the joint fit and their variances; returns (change, variance) of the slope.
-
-    ``basis[i, where[j]]`` for j >= i is the upper triangular factor of the Gram matrix, inverted here.
-    """
-    for i in range(count - 1, -1, -1):
-        pivot = basis[i, where[i]]
-        amplitude[i] = top[i] / pivot
-        for j in range(i + 1, count):
-            amplitude[i] -= amplitude[j] * basis[i, where[j]] / pivot
-        inverse[i, i] = 1.0
-        variance[i] = 1.0 / pivot
-        for j in range(i + 1, count):
-            entry = 0.0
-            for k in range(i + 1, j + 1):
-                entry -= basis[i, where[k]] / pivot * inverse[k, j]
-            inverse[i, j] = entry
-            variance[i] += entry * entry / basis[j, where[j]]
-    change, spread = 0.0, 1.0 / total
-    for j in range(count):
-        change -= amplitude[j] * work[UNIT, where[j]] / total
-        entry = 0.0
-        for i in range(j + 1):
-            entry += work[UNIT, where[i]] / total * inverse[i, j]
-        spread += entry * entry / basis[j, where[j]]
-    return change, spread
 
 
 @kernel
@@ -356,10 +201,23 @@ def fit_steps(
     frame = np.full((pixels, max_steps), -1, np.int32)
     values = np.zeros((2, pixels, max_steps), np.float32)
     out = np.zeros((4, pixels), np.float32)
-    numbers = [spread_over(v, pixels) for v in (variance, dof, rho, poisson, threshold)]
     used_ = np.ascontiguousarray(used, np.bool_)
     pattern_ = np.ascontiguousarray(pattern, np.float64)
-    _fit(data, used_, *numbers[:3], float(rho_floor), *numbers[3:], pattern_, count, frame, values, out)
+    _fit(
+        data,
+        used_,
+        spread_over(variance, pixels),
+        spread_over(dof, pixels),
+        spread_over(rho, pixels),
+        float(rho_floor),
+        spread_over(poisson, pixels),
+        spread_over(threshold, pixels),
+        pattern_,
+        count,
+        frame,
+        values,
+        out,
+    )
     return Steps(count, frame, values[0], values[1], out[0], out[1], out[2], out[3])
 
 
