@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .readers import RampSource, format_of
-from .readers.files import stamp_of
+from .readers.files import frame_times, stamp_of
 from .readers.fits_header import parse_border, read_images
 from .readers.maps import FileMap
 from .readers.npy import read_npy_header
@@ -84,14 +84,8 @@ def describe(
     if frame_time is not None:
         if not math.isfinite(frame_time) or frame_time <= 0:
             raise InputError(f"frame_time is {frame_time}: give seconds above 0")
-        times = _times_for(source.reads_per_frame, source.shape[1], frame_time)
+        times = frame_times(source.reads_per_frame, frame_time)
     return Described(source, attrs, times, maps)
-
-
-def _times_for(counts: NDArray[np.int64], frames: int, frame_time: float) -> NDArray[np.float64]:
-    """Mean times of frames that follow one another without a gap."""
-    ends = np.cumsum(counts[:frames])
-    return frame_time * (ends - (counts - 1) / 2)
 
 
 def _level(value: float | str | os.PathLike[str] | None, key: str) -> float | str | None:

@@ -13,11 +13,14 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from ..regions import Region, edge_for
+from .layout import DIMS
 from .overrides import Described, describe
 from .readers import RampSource, open_source
 from .readers.maps import FileMap
+from .writer import RampWriter
 
-DIMS = ("integration", "frame", "y", "x")
+__all__ = ["RampWriter", "chunk_edge", "label", "open_ramp"]
+
 MAP_UNITS = {
     "gain_map": "electron/DN",
     "read_noise_map": "electron",

@@ -123,3 +123,27 @@ def working_dtype(stored: np.dtype[Any], where: str) -> np.dtype[Any]:
     if stored.kind in "iu" or (stored.kind == "f" and stored.itemsize == 8):
         return np.dtype(np.float64)
     raise InputError(f"{where} holds values of type {stored}: give real numbers of at most 64 bits")
+
+
+def frame_times(reads_per_frame: NDArray[np.int64], frame_time: float, gap: int = 0) -> NDArray[np.float64]:
+    """Mean time of the reads of each frame since the reset.
+
+    Reads follow one another, ``gap`` reads are dropped after each frame, and read n (from 1) ends n frame times
+    after the reset.
+
+    Parameters
+    ----------
+    reads_per_frame : (T,) array
+        Reads averaged into each frame.
+    frame_time : float
+        Time of one read [s].
+    gap : int
+        Reads dropped between frames.
+
+    Returns
+    -------
+    (T,) array
+        [s]
+    """
+    before = np.concatenate([[0], np.cumsum(reads_per_frame + gap)[:-1]])
+    return np.asarray(frame_time * (before + (reads_per_frame + 1) / 2), np.float64)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from .decode import Scaling
-from .files import Stamp
+from .files import Stamp, frame_times
 
 #: Reference columns or rows at every edge of the full detector (JWST near-infrared H2RG; HST WFC3/IR).
 DETECTOR_BORDER = {"NIRCAM": 4, "NIRISS": 4, "NIRSPEC": 4, "FGS": 4}
@@ -177,8 +177,9 @@ def read_timing(
     counts = np.full(frames, averaged, np.int64)
     if frame_time is None:
         return None, counts
-    step = group_time or frame_time * (averaged + gap)
-    return frame_time * (averaged + 1) / 2 + step * np.arange(frames), counts
+    if group_time is not None:
+        return frame_time * (averaged + 1) / 2 + group_time * np.arange(frames, dtype=np.float64), counts
+    return frame_times(counts, frame_time, gap), counts
 
 
 def read_attrs(
@@ -209,7 +210,7 @@ def read_attrs(
     outputs = number(header, path, "NOUTPUTS")
     if outputs is not None and abs(int(header.get("FASTAXIS", 1))) == 1:
         attrs["amplifiers"] = int(outputs)
-        attrs["amplifier_layout"] = "contiguous"
+        attrs["amplifier_layout"] = str(header.get("AMPLAYOU", "contiguous")).strip().lower()
     if instrument == "MIRI":
         attrs["amplifiers"], attrs["amplifier_layout"] = 4, "interleaved"
     border = parse_border(header["REFBORD"], f"{path} keyword REFBORD") if "REFBORD" in header else None
