@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
-from typer.core import TyperGroup
 
 from fmbdask.cli import bench, config, ramps
 from fmbdask.errors import FmbdaskError
 
-
-class Root(TyperGroup):
-    """Top of the command tree: turns errors into one line, and lets `--debug` stand anywhere."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Move `--debug` to the front, where the top of the tree understands it."""
-        end = args.index("--") if "--" in args else len(args)
-        if "--debug" in args[:end]:
-            args = ["--debug", *(word for word in args[:end] if word != "--debug"), *args[end:]]
-        rest: list[str] = super().parse_args(ctx, args)
-        return rest
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error becomes one line on stderr and exit status 1."""
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            if ctx.params.get("debug"):
-                raise
-            typer.echo(f"Error: {one_line(error)}", err=True)
-            raise typer.Exit(1) from None
-
-
-def one_line(error: Exception) -> str:
-    """What a user is told of an error: our own sentences as they are, others with a way to learn more."""
-    text = " ".join(str(error).split())
-    if isinstance(error, FmbdaskError):
-        return text
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'}: {error.strerror}."
-    return f"{type(error).__name__}: {text or 'no message'} (unexpected; --debug shows where it happened)"
-
-
 app = typer.Typer(
-    cls=Root,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -71,7 +34,9 @@ def show_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
     ] = False,
@@ -105,6 +70,30 @@ def init(
         typer.echo(path)
 
 
-def main() -> None:
-    """Run the command line."""
-    app()
+def one_line(error: Exception) -> str:
+    """What a user is told of an error: our own sentences as they are, others with a way to learn more."""
+    text = " ".join(str(error).split())
+    if isinstance(error, FmbdaskError):
+        return text
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'a file'}: {error.strerror}."
+    return f"{type(error).__name__}: {text or 'no message'} (unexpected; --debug shows where it happened)"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: exit status 0 done, 1 failed, 2 bad arguments.
+
+    Parameters
+    ----------
+    arguments
+        Words after the name of the program; those of this process by default.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"])
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(f"Error: {one_line(error)}", err=True)
+        raise SystemExit(1) from None

@@ -51,7 +51,7 @@ def simulate(
     file_format: Annotated[Format, typer.Option("--format", help="Format of the exposures.")] = Format.fits,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
-    """Simulate exposures with cosmic rays, telegraph noise and snowballs, and write their truth beside them."""
+    """Simulate exposures with cosmic rays, telegraph noise and snowballs, and the truth beside them."""
     from fmbdask.config import resolve
     from fmbdask.ramps.simulation.config import SimulationConfig
     from fmbdask.survey.simulate import simulate_survey
@@ -113,7 +113,7 @@ def detect(
     skip_last: Annotated[int | None, typer.Option(min=0, help="Frames to leave out at the end.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
 ) -> None:
-    """Find cosmic rays, telegraph noise and snowballs: a catalogue, a mask and a rate image for each exposure."""
+    """Find cosmic rays, telegraph noise and snowballs: a catalogue, a mask and a rate image each."""
     from fmbdask.config import resolve
     from fmbdask.ramps.config import DetectionConfig
     from fmbdask.survey.work import detect_exposures

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import fmbdask
 from fmbdask.errors import InputError, OutputExistsError
 
 FOLDERS = ("configs", "jobs")
 
 
 def templates_root() -> Path:
-    """Folder that holds `configs/` and `jobs/`: inside an installed package, at the top of a checkout otherwise."""
-    package = Path(fmbdask.__file__).parent
+    """Folder that holds `configs/` and `jobs/`: in an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent.parent
     for candidate in (package / "templates", package.parent):
         if (candidate / "configs").is_dir():
             return candidate

@@ -1,0 +1,104 @@
+"""Figures of one result, written beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow.parquet as pq
+import xarray as xr
+
+from fmbdask.errors import FmbdaskError, InputError
+from fmbdask.store.ramps import open_ramp
+from fmbdask.viz import ramps as draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `ramps detect` wrote for one exposure."""
+
+    name: str
+    events: pd.DataFrame
+    maps: xr.Dataset
+    source: Path | None
+
+
+def read_result(folder: str | Path) -> Result:
+    """Open a result: the table of events with its units, and the maps, lazily.
+
+    Raises
+    ------
+    InputError
+        The folder does not hold a result of `ramps detect`.
+    """
+    folder = Path(folder)
+    parquet, products = folder / "detections.parquet", folder / "products.zarr"
+    for path in (parquet, products):
+        if not path.exists():
+            raise InputError(
+                f"{folder}: {path.name} is missing: name a folder that `fmbdask ramps detect` wrote."
+            )
+    maps = xr.open_zarr(products, consolidated=False)
+    source = maps.attrs.get("source")
+    return Result(folder.name, read_events(parquet), maps, Path(source) if source else None)
+
+
+def read_events(path: Path) -> pd.DataFrame:
+    """Table of events, with the units of its columns in `attrs["units"]`."""
+    table = pq.read_table(path)
+    events: pd.DataFrame = table.to_pandas()
+    fields = ((field.name, (field.metadata or {}).get(b"unit")) for field in table.schema)
+    events.attrs["units"] = {name: unit.decode() for name, unit in fields if unit}
+    return events
+
+
+def show_result(folder: str | Path, *, exposure: str | Path | None = None) -> list[Path]:
+    """Draw the figures of a result and write them as PNG files into its folder.
+
+    Parameters
+    ----------
+    folder
+        Folder that `ramps detect` wrote.
+    exposure
+        The exposure, where it is no longer where it was read from.
+
+    Returns
+    -------
+    list of Path
+        `overview.png`, `counts.png` and, where the exposure can be read, `gallery.png`.
+    """
+    folder = Path(folder)
+    paths = []
+    for name, figure in figures(read_result(folder), exposure=exposure):
+        path = folder / f"{name}.png"
+        figure.savefig(path, bbox_inches="tight")
+        paths.append(path)
+    return paths
+
+
+def figures(result: Result, *, exposure: str | Path | None = None) -> Iterator[tuple[str, Figure]]:
+    """Figures of a result by name; the gallery only where the exposure can be read."""
+    rate = result.maps["rate"]
+    rate = rate.isel(integration=0) if "integration" in rate.dims else rate
+    yield "overview", draw.overview(rate.load(), result.events, title=result.name)
+    ramp = ramp_of(result, exposure)
+    frames = ramp.sizes["frame"] if ramp is not None else int(result.events["first_frame"].max() or 0) + 1
+    yield "counts", draw.counts(result.events, frames=frames, title=result.name)
+    if ramp is not None and len(result.events):
+        yield "gallery", draw.gallery(ramp, result.events, title=result.name)
+
+
+def ramp_of(result: Result, exposure: str | Path | None) -> xr.DataArray | None:
+    """The exposure of a result, lazily; None where it was not named and is no longer in its place."""
+    if exposure is not None:
+        return open_ramp(exposure)
+    try:
+        return open_ramp(result.source) if result.source else None
+    except (FmbdaskError, OSError):
+        return None
