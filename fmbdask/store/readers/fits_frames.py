@@ -45,9 +45,9 @@ class FitsFrames(Exposure):
     flag_offsets: tuple[int, ...] = ()
 
     @property
-    def has_flags(self) -> bool:
-        """Whether there are quality flags, or the values may be NaN."""
-        return bool(self.flag_offsets) or super().has_flags
+    def stores_flags(self) -> bool:
+        """Whether there are quality flags."""
+        return bool(self.flag_offsets)
 
     def read(self, region: Region) -> NDArray[Any]:
         """Read one region: (T, ny, nx), C-contiguous."""
@@ -65,10 +65,7 @@ class FitsFrames(Exposure):
 
     def read_flags(self, region: Region) -> NDArray[np.uint8]:
         """Read the do-not-use (1) and saturated (2) bits; values that are not finite are do-not-use."""
-        if super().has_flags:
-            flags = super().read_flags(region)
-        else:
-            flags = np.zeros((self.shape[1], *region.shape), np.uint8)
+        flags = super().read_flags(region)
         for t, offset in enumerate(self.flag_offsets):
             quality = words(self.path, self.stamp, offset, ">i2", self.shape[2:])[region.y, region.x]
             flags[t] |= ((quality & WFC3_UNUSABLE) != 0).astype(np.uint8)

@@ -38,18 +38,18 @@ class JwstRamp(FitsCube):
     group_flags: int | None = None
 
     @property
-    def has_flags(self) -> bool:
-        """Whether GROUPDQ is there, or the values may be NaN."""
-        return self.group_flags is not None or super().has_flags
+    def stores_flags(self) -> bool:
+        """Whether GROUPDQ is there."""
+        return self.group_flags is not None
 
     def read_flags(self, region: Region) -> NDArray[np.uint8]:
         """Read GROUPDQ's do-not-use (1) and saturated (2) bits; values that are not finite are do-not-use."""
-        flags = super().read_flags(region) if super().has_flags else None
-        if self.group_flags is None:
-            return np.zeros((self.shape[1], *region.shape), np.uint8) if flags is None else flags
-        stored = words(self.path, self.stamp, self.group_flags, "u1", self.shape)
-        kept = stored[region.integration, :, region.y, region.x] & np.uint8(DO_NOT_USE | SATURATED)
-        return kept if flags is None else kept | flags
+        flags = super().read_flags(region)
+        if self.group_flags is not None:
+            stored = words(self.path, self.stamp, self.group_flags, "u1", self.shape)
+            window = stored[region.integration, :, region.y, region.x]
+            flags |= window & np.uint8(DO_NOT_USE | SATURATED)
+        return flags
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -35,8 +35,8 @@ class RampSource(Protocol):
         Reads averaged into each frame.
     maps : mapping of FileMap
         Two-dimensional maps (``bad_pixel``, ``gain_map``, ...), not yet read.
-    has_flags : bool
-        Whether ``read_flags`` can find anything.
+    stores_flags, has_flags : bool
+        Whether the file holds flags; whether ``read_flags`` can find anything.
     reference_output : RampSource or None
         The output that reads no pixels, where the detector has one (JWST MIRI's REFOUT).
     prepared : mapping of FileMap
@@ -59,6 +59,8 @@ class RampSource(Protocol):
     def reads_per_frame(self) -> NDArray[np.int64]: ...
     @property
     def maps(self) -> Mapping[str, FileMap]: ...
+    @property
+    def stores_flags(self) -> bool: ...
     @property
     def has_flags(self) -> bool: ...
     @property
@@ -93,9 +95,14 @@ class Exposure:
     edge: int | None = None
 
     @property
+    def stores_flags(self) -> bool:
+        """Whether the file holds flags."""
+        return False
+
+    @property
     def has_flags(self) -> bool:
-        """Floating-point values may be NaN or infinite; integers carry no flags of their own."""
-        return self.dtype.kind == "f"
+        """Whether the file holds flags, or its values may be NaN or infinite."""
+        return self.stores_flags or self.dtype.kind == "f"
 
     def read(self, region: Region) -> NDArray[Any]:
         """Read one region: (T, ny, nx), C-contiguous."""
@@ -103,4 +110,6 @@ class Exposure:
 
     def read_flags(self, region: Region) -> NDArray[np.uint8]:
         """Flag the values that are not finite as do-not-use (bit 1)."""
-        return (~np.isfinite(self.read(region))).astype(np.uint8)
+        if self.dtype.kind != "f":
+            return np.zeros((self.shape[1], *region.shape), np.uint8)
+        return np.asarray(~np.isfinite(self.read(region))).astype(np.uint8)

@@ -20,7 +20,9 @@ from .protocol import Exposure, RampSource
 
 ARRAY_NAMES = ("ramp", "data")
 #: Two-dimensional arrays beside the ramp that are understood.
-MAP_NAMES = ("bad_pixel", "gain_map", "read_noise_map", "saturation_map")
+MAP_NAMES = ("bad_pixel", "gain_map", "read_noise_map", "saturation_map", "linearity")
+#: Attribute of a group whose every chunk was written, so that a missing one is damage and not a fill value.
+COMPLETE = "fmbdask"
 #: Metadata files, one of which every store has; its time tells whether a store was replaced.
 METADATA = ("zarr.json", ".zgroup", ".zarray")
 
@@ -44,9 +46,9 @@ class ZarrRamp(Exposure):
     stored_axes: int = 4
 
     @property
-    def has_flags(self) -> bool:
-        """Whether flags are stored, or the values may be NaN."""
-        return bool(self.flags_member) or super().has_flags
+    def stores_flags(self) -> bool:
+        """Whether flags are stored."""
+        return bool(self.flags_member)
 
     def read(self, region: Region) -> NDArray[Any]:
         """Read one region: (T, ny, nx), C-contiguous."""
@@ -54,9 +56,10 @@ class ZarrRamp(Exposure):
 
     def read_flags(self, region: Region) -> NDArray[np.uint8]:
         """Read the do-not-use (1) and saturated (2) bits; values that are not finite are do-not-use."""
-        if not self.flags_member:
-            return super().read_flags(region) if super().has_flags else _no_flags(self.shape[1], region)
-        return np.ascontiguousarray(self._window(self.flags_member, region), np.uint8)
+        flags = super().read_flags(region)
+        if self.flags_member:
+            flags |= np.asarray(self._window(self.flags_member, region), np.uint8)
+        return flags
 
     def _window(self, member: str, region: Region) -> NDArray[Any]:
         window = (slice(None), region.y, region.x)
@@ -70,18 +73,22 @@ class ZarrRamp(Exposure):
             ) from error
 
 
-def _no_flags(frames: int, region: Region) -> NDArray[np.uint8]:
-    return np.zeros((frames, *region.shape), np.uint8)
-
-
 @lru_cache(maxsize=64)
 def _array(path: str, stamp: Stamp, member: str) -> Any:
     """Open an array once per process."""
     import zarr
 
     check_unchanged(metadata_of(path), stamp)
-    node = zarr.open(path, mode="r")
-    return node[member] if member else node
+    node: Any = zarr.open(path, mode="r")
+    array = node[member] if member else node
+    if COMPLETE in node.attrs:
+        missing = array.nchunks - array.nchunks_initialized
+        if missing:
+            raise InputError(
+                f"{path}[{member}] lacks {missing} of its {array.nchunks} chunks, which would read as zero: "
+                "ingest the exposure again"
+            )
+    return array
 
 
 def metadata_of(path: str) -> str:
@@ -135,8 +142,7 @@ def open_zarr(path: str) -> ZarrRamp:
         raise InputError(
             f"{path}[flags] has shape {group['flags'].shape} where {member} has {array.shape}: write it in one shape"
         )
-    chunks = array.chunks
-    prepared = group["prepared"] if "prepared" in group else {}
+    prepared = group.get("prepared", {})
     return ZarrRamp(
         path=path,
         stamp=stamp,
@@ -153,11 +159,18 @@ def open_zarr(path: str) -> ZarrRamp:
             for name in prepared
         },
         reference_output=_reference_output(path, stamp, group, attrs),
-        edge=int(chunks[-1]) if chunks[-1] == chunks[-2] and chunks[-3] == full[1] else None,
+        edge=_edge(array.chunks, full),
         member=member,
         flags_member=flags_member,
         stored_axes=len(array.shape),
     )
+
+
+def _edge(chunks: tuple[int, ...], shape: tuple[int, int, int, int]) -> int | None:
+    """Edge of chunks that hold all frames of a square of pixels (or of a whole axis), else None."""
+    edge = max(chunks[-2:])
+    whole = (shape[1], min(edge, shape[2]), min(edge, shape[3]))
+    return int(edge) if tuple(chunks[-3:]) == whole else None
 
 
 def _attrs(stored: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -197,7 +210,7 @@ def _maps(path: str, group: Any, shape: tuple[int, int, int, int], member: str) 
     for name in MAP_NAMES if member else ():
         if name in group:
             array = group[name]
-            if tuple(array.shape) != shape[2:]:
+            if tuple(array.shape[-2:]) != shape[2:]:
                 raise InputError(
                     f"{path}[{name}] has shape {tuple(array.shape)} where a frame has {shape[2:]}: give it that shape"
                 )
