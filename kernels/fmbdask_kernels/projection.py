@@ -130,17 +130,20 @@ def add(k, count, m, total, work, basis, where, top):
 
 @kernel
 def restart(m, total, work):
-    """Project the slope, and nothing else, out of the data; returns (slope, chi^2)."""
+    """Project the slope, and nothing else, out of the data; returns (slope, chi^2).
+
+    An infinite ``total`` (here and in the other functions) holds the slope at zero.
+    """
     solved, free, unit, d = work[SOLVED], work[FREE], work[UNIT], work[DIFFERENCE]
     square = solve(d, m, work[WEIGHT], work[LINK], solved)
-    slope = 0.0
+    along = 0.0
     for i in range(m):
-        slope += unit[i] * d[i]
-    slope /= total
+        along += unit[i] * d[i]
+    slope = along / total
     for i in range(m):
         solved[i] -= slope * unit[i]
         free[i] = work[DIAGONAL, i] - unit[i] * unit[i] / total
-    return slope, square - slope * slope * total
+    return slope, square - slope * along
 
 
 @kernel

@@ -1,0 +1,123 @@
+"""Grouping of a sparse list of steps: what touches in (frame, y, x) belongs together.
+
+No volume is built: points are sorted by pixel and frame, and for each offset to a neighbouring column of
+frames the matching stretch of the list moves forward only, so a sweep over n points costs O(n). Union-find
+joins what touches (Galler and Fischer 1964).
+"""
+
+# compiled functions carry no annotations
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .jit import exact
+
+Int = NDArray[np.int64]
+
+
+@exact
+def _root(parent, i):
+    """Root of ``i``, with the path to it halved on the way."""
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@exact
+def _join(row, frame, step, reach, parent):
+    """Join points whose ``row`` differs by exactly ``step`` and whose ``frame`` by at most ``reach``.
+
+    Points are sorted by (row, frame), rows being pixels numbered so that a neighbour is a fixed step away.
+    """
+    low = 0
+    for i in range(row.size):
+        wanted, first = row[i] - step, frame[i] - reach
+        while low < i and (row[low] < wanted or (row[low] == wanted and frame[low] < first)):
+            low += 1
+        j = low
+        while j < i and row[j] == wanted and frame[j] <= frame[i] + reach:
+            a, b = _root(parent, i), _root(parent, j)
+            if a < b:
+                parent[b] = a
+            elif b < a:
+                parent[a] = b
+            j += 1
+
+
+def group_steps(
+    frame: ArrayLike, y: ArrayLike, x: ArrayLike, strong: ArrayLike, frame_reach: int = 1
+) -> NDArray[np.int32]:
+    """Label the groups of steps that touch each other, strong and weak ones apart.
+
+    Parameters
+    ----------
+    frame, y, x : (n,) int arrays
+        Where the steps are, in any order; several per pixel and repeated ones are allowed. Integrations are
+        kept apart by the caller, for example by adding more than ``frame_reach`` empty frames between them.
+    strong : (n,) bool array
+        Steps join only steps of their own kind: weak ones scatter in time and would chain events together.
+    frame_reach : int
+        Steps of the same or of the eight neighbouring pixels join when their frames differ by at most this.
+
+    Returns
+    -------
+    (n,) int32 array
+        Labels from 0, numbered by the smallest (frame, y, x) of each group, strong before weak where equal:
+        the order of the input does not matter.
+    """
+    frames, ys, xs = (np.asarray(v, np.int64) for v in (frame, y, x))
+    weak = ~np.asarray(strong, np.bool_)
+    if frames.size == 0:
+        return np.zeros(0, np.int32)
+    frames, ys, xs = frames - frames.min(), ys - ys.min(), xs - xs.min()
+    # one empty column and two empty rows keep neighbours across borders and kinds apart
+    width, height = int(xs.max()) + 2, int(ys.max()) + 3
+    row = (weak * height + ys) * width + xs
+    order = np.lexsort((frames, row))
+    row_sorted, frame_sorted = row[order], frames[order]
+    parent = np.arange(frames.size)
+    for step in (0, 1, width - 1, width, width + 1):
+        _join(row_sorted, frame_sorted, step, frame_reach, parent)
+    roots = np.empty_like(parent)
+    roots[order] = _roots(parent)
+    by_place = np.lexsort((weak, xs, ys, frames))
+    seen, first, inverse = np.unique(roots[by_place], return_index=True, return_inverse=True)
+    number = np.empty(seen.size, np.int32)
+    number[np.argsort(first)] = np.arange(seen.size, dtype=np.int32)
+    labels = np.empty(frames.size, np.int32)
+    labels[by_place] = number[inverse]
+    return labels
+
+
+@exact
+def _roots(parent):
+    """Root of every point."""
+    out = np.empty_like(parent)
+    for i in range(parent.size):
+        out[i] = _root(parent, i)
+    return out
+
+
+@exact
+def _absorb(order, start, member, row, frame, group, lead, leads, reach_frames, seed, first, width, gap, into):
+    """The loop behind :func:`absorb_groups`; ``lead`` marks the points that take others in."""
+    for g in order:
+        target = -1
+        for e in range(start[g], start[g + 1]):
+            for dy in range(-gap, gap + 1):
+                low = row[member[e]] + dy * width - gap
+                i = np.searchsorted(lead, low)
+                while i < lead.size and lead[i] <= low + 2 * gap:
+                    h = into[group[leads[i]]]
+                    near = abs(first[h] - first[g]) <= reach_frames[g] if h >= 0 else False
+                    if near and group[leads[i]] != g and (target < 0 or h < target):
+                        target = h
+                    i += 1
+        if target >= 0:
+            into[g] = target
+        elif seed[g]:
+            into[g] = g
