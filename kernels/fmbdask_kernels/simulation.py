@@ -54,8 +54,8 @@ def pink_filter(slope: float, frames: int) -> tuple[NDArray[np.float32], ...]:
     Returns
     -------
     decay, weight, start : (K,), (K,), (K, K) arrays
-        Factor per frame, weight of the white noise, and the matrix that turns K white numbers into a stationary
-        start of the K sections.
+        Factor per frame, weight of the white noise, and the matrix that turns K white numbers into a
+        stationary start of the K sections.
     """
     count = max(2, 1 + math.ceil(math.log(2 * frames, 3)))
     times = 0.3 * 3.0 ** np.arange(count)
@@ -69,7 +69,7 @@ def pink_filter(slope: float, frames: int) -> tuple[NDArray[np.float32], ...]:
 
 @exact
 def pink_noise(white, begin, rms, decay, weight, start, out):  # type: ignore[no-untyped-def]
-    """Add pink noise to ``out`` (T, n): ``white`` (T, n) and ``begin`` (K, n) standard normal, ``rms`` (n,)."""
+    """Add pink noise of ``rms`` (n,) to ``out`` (T, n), from normal ``white`` (T, n) and ``begin`` (K, n)."""
     frames, n = white.shape
     sections = decay.size
     state = np.zeros((sections, n), np.float32)
@@ -92,8 +92,8 @@ def pink_noise(white, begin, rms, decay, weight, start, out):  # type: ignore[no
 def read_charge(charge, neighbour, corner, curvature, out):  # type: ignore[no-untyped-def]
     """Turn charge into signal: coupling of neighbours, then the shortfall ``q (1 - curvature q)``.
 
-    ``charge`` (T, ny + 2, nx) [electron] has one row more on either side, ``curvature`` (ny, nx) [1 / electron],
-    ``out`` (T, ny, nx) [electron]. What lies outside the detector is taken as empty.
+    ``charge`` (T, ny + 2, nx) [electron] has one row more on either side, ``curvature`` (ny, nx)
+    [1 / electron], ``out`` (T, ny, nx) [electron]. What lies outside the detector is taken as empty.
     """
     frames, ny, nx = out.shape
     own = np.float32(1 - 4 * neighbour - 4 * corner)
@@ -120,9 +120,9 @@ def read_charge(charge, neighbour, corner, curvature, out):  # type: ignore[no-u
 def step_snr(frame, last, step, rate, pattern, out):  # type: ignore[no-untyped-def]
     """Ideal signal-to-noise of single steps: sigma, rate and frame known, pedestal and slope free.
 
-    For each step: ``frame`` (n,) the first frame with the new level, ``last`` (n,) the number of usable frames,
-    ``step`` (n,) amplitude / sigma, ``rate`` (n,) rate per mean interval / sigma^2. Fills ``out`` (n,); a step
-    with fewer than 3 usable frames, or beyond them, has none: 0.
+    For each step: ``frame`` (n,) the first frame with the new level, ``last`` (n,) the number of usable
+    frames, ``step`` (n,) amplitude / sigma, ``rate`` (n,) rate per mean interval / sigma^2. Fills ``out``
+    (n,); a step with fewer than 3 usable frames, or beyond them, has none: 0.
     """
     frames = pattern.shape[1]
     used = np.arange(frames)

@@ -1,10 +1,11 @@
-"""Simulated exposures with truth: see ``docs`` of :func:`simulate` and :class:`SimulationConfig`."""
+"""Simulated exposures of an infrared detector, with the truth of what they hold, and a score against it."""
 
 from __future__ import annotations
 
 from .config import SimulationConfig
 from .exposure import ExposurePlan, Strip, plan_exposure, simulate_rows
 from .memory import make_exposure, simulate
+from .scoring import KindScore, Limits, Score, match
 from .streams import Exposure
 from .truth import EVENT_UNITS, KINDS, PIXEL_UNITS, Truth, make_truth
 
@@ -14,11 +15,15 @@ __all__ = [
     "PIXEL_UNITS",
     "Exposure",
     "ExposurePlan",
+    "KindScore",
+    "Limits",
+    "Score",
     "SimulationConfig",
     "Strip",
     "Truth",
     "make_exposure",
     "make_truth",
+    "match",
     "plan_exposure",
     "simulate",
     "simulate_rows",

@@ -1,7 +1,7 @@
 """What a simulated survey looks like: the fields of the simulation YAML, each with its unit.
 
-The top level carries the fields of ohana's ``creator_config.yaml`` under their own names; ``effects`` holds what
-makes an exposure real, one section an effect. An effect that is ``null`` (or ``false``) is off.
+The top level carries the fields of ohana's ``creator_config.yaml`` under their own names; ``effects`` holds
+what makes an exposure real, one section an effect. An effect that is ``null`` (or ``false``) is off.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class PinkNoise(Section):
 
 
 class AmplifierNoise(Section):
-    """1/f noise of the read-out chain, continuous along the read-out: bands of rows and drifts between frames."""
+    """1/f noise of the read-out, continuous in time: bands of rows and drifts between frames."""
 
     amplifier_rms: NonNegative = Field(5.0, description="standard deviation of one amplifier [electron]")
     common_rms: NonNegative = Field(
@@ -233,7 +233,8 @@ class Effects(Section):
 class SimulationConfig(Section):
     """A simulated survey: sizes, counts, ranges and effects.
 
-    A range is [smallest, largest]; one value is drawn an exposure for detector levels, one an event for events.
+    A range is [smallest, largest]: detector levels are drawn once an exposure, sizes of events
+    once an event.
     """
 
     output_dir: str = Field("data", description="folder of the exposures when no -o is given")
@@ -332,9 +333,10 @@ class SimulationConfig(Section):
             raise ConfigError(f"{field}: {reason}; correct this field of the simulation.") from None
 
     def resized(self, frames: int, rows: int, columns: int) -> SimulationConfig:
-        """Give the same detector another size: the frame time stays, counts of events scale with the pixels.
+        """Give the same detector another size: equal frame time, counts of events scaled with the pixels.
 
-        Amplifiers are the largest number up to ``amplifiers`` that divides the columns; patches are cut to fit.
+        Amplifiers become the largest number up to ``amplifiers`` that divides the columns; patches are cut to
+        fit.
         """
         share = rows * columns / (self.image_shape[0] * self.image_shape[1])
         patch = (min(self.patch_size[0], rows), min(self.patch_size[1], columns))

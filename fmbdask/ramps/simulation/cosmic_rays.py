@@ -8,7 +8,7 @@ import numpy as np
 
 from .config import SimulationConfig
 from .deposits import Deposits, Float, Int, gather
-from .streams import Effect, Exposure
+from .streams import Effect, Exposure, log_uniform
 
 #: Points of a track: some at its start, so that even a short one has a charge cloud, and some per pixel.
 _POINTS = 24
@@ -21,8 +21,8 @@ _FAINTEST = 1.0
 class CosmicRayList:
     """Cosmic rays of an exposure, each (n,).
 
-    ``frame`` first frame with the charge, ``charge`` in all [electron], ``length`` [pixel], ``angle`` from the
-    column axis towards increasing rows [degree], and the ``deposits`` whose ``event`` is the position here.
+    ``frame`` first frame with the charge, ``charge`` in all [electron], ``length`` [pixel], ``angle`` from
+    the column axis towards increasing rows [degree], ``deposits`` whose ``event`` is the position here.
     """
 
     frame: Int
@@ -44,7 +44,7 @@ def draw_cosmic_rays(config: SimulationConfig, exposure: Exposure) -> CosmicRayL
     y = rng.uniform(border - 0.5, rows - border - 0.5, count)
     x = rng.uniform(border - 0.5, columns - border - 0.5, count)
     frame = rng.integers(1, config.num_frames, count)
-    charge = np.exp(rng.uniform(*np.log(config.cosmic_ray_charge_range), count))
+    charge = log_uniform(rng, config.cosmic_ray_charge_range, count)
     length = rng.exponential(effect.track_length if effect else 0.0, count)
     angle = rng.uniform(0, 360, count)
 

@@ -56,7 +56,7 @@ def gather(parts: Sequence[Deposits]) -> Deposits:
     y, x, frame, event, charge = (column[order] for column in columns)
     new = np.ones(y.size, np.bool_)
     new[1:] = (np.diff(y) != 0) | (np.diff(x) != 0) | (np.diff(frame) != 0) | (np.diff(event) != 0)
-    total = np.bincount(np.cumsum(new) - 1, weights=charge, minlength=0)
+    total = np.bincount(np.cumsum(new) - 1, weights=charge).astype(np.float64)
     return Deposits(y[new], x[new], frame[new], event[new], total)
 
 

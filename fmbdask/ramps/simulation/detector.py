@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .config import SimulationConfig
 from .sky import Stars, light
-from .streams import Effect, Exposure
+from .streams import Effect, Exposure, log_uniform
 
 Map = NDArray[np.float32]
 
@@ -129,8 +129,7 @@ def pixel_maps(
         if effects.hot_pixels:
             rng = exposure.detector_stream(Effect.HOT, y)
             hot = rng.random(columns) < effects.hot_pixels.fraction
-            lowest, highest = np.log(effects.hot_pixels.rate_range)
-            rate[i, hot] = np.exp(rng.uniform(lowest, highest, columns))[hot]
+            rate[i, hot] = log_uniform(rng, effects.hot_pixels.rate_range, columns)[hot]
         if effects.dead_pixels:
             chance = exposure.detector_stream(Effect.DEAD, y).random(columns)
             gathers[i] &= chance >= effects.dead_pixels.fraction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from fmbdask_kernels.simulation import INVERSION_LIMIT, accumulate_counts, read_charge
@@ -50,6 +50,18 @@ class Strip:
     telegraph: TelegraphList
     streams: NDArray[np.float32]
 
+    def cut(self, y0: int, y1: int) -> Strip:
+        """Cut out some of the rows, ``y0`` to ``y1`` (exclusive)."""
+        return replace(
+            self,
+            y0=y0,
+            y1=y1,
+            trapped=self.trapped.rows(y0 - 1, y1 + 1),
+            deposits=self.deposits.rows(y0 - 1, y1 + 1),
+            telegraph=self.telegraph.rows(y0, y1),
+            streams=self.streams[y0 - self.y0 : y1 - self.y0],
+        )
+
 
 @dataclass(frozen=True)
 class ExposurePlan:
@@ -90,19 +102,21 @@ class ExposurePlan:
 
     def strip(self, y0: int, y1: int) -> Strip:
         """Cut out what rows ``y0`` to ``y1`` (exclusive) need."""
-        return Strip(
+        rows = self.config.image_shape[0]
+        whole = Strip(
             self.config,
             self.exposure,
             self.gain,
             self.levels,
-            y0,
-            y1,
+            0,
+            rows,
             self.stars,
-            self.trapped.rows(y0 - 1, y1 + 1),
-            self.deposits.rows(y0 - 1, y1 + 1),
-            self.telegraph.rows(y0, y1),
-            self.streams[y0:y1],
+            self.trapped,
+            self.deposits,
+            self.telegraph,
+            self.streams,
         )
+        return whole.cut(y0, y1)
 
     def maps(self, y0: int, y1: int) -> PixelMaps:
         """Properties of the pixels of rows ``y0`` to ``y1`` (exclusive)."""
@@ -175,18 +189,23 @@ def simulate_rows(strip: Strip) -> Ramp:
 
 def gather_charge(strip: Strip, maps: PixelMaps) -> NDArray[np.float32]:
     """Charge in the pixels at each read, (T, ny + 2, columns) [electron]; one row more on either side."""
-    config, exposure = strip.config, strip.exposure
-    height, columns = config.image_shape
-    frames = config.num_frames
+    height, columns = strip.config.image_shape
+    frames = strip.config.num_frames
     charge = np.zeros((frames, strip.y1 - strip.y0 + 2, columns), np.float32)
     for i, y in enumerate(range(strip.y0 - 1, strip.y1 + 1)):
         if 0 <= y < height:
             gather_counts(strip, maps, i, y, charge[:, i])
     lost = ~maps.gathers[strip.deposits.y - strip.y0 + 1, strip.deposits.x]
     kept = strip.deposits.take(~lost)
-    for y, x, frame, q in zip(kept.y, kept.x, kept.frame, kept.charge, strict=True):
-        charge[frame:, y - strip.y0 + 1, x] += np.float32(q)
-    if config.effects.saturation:
+    kept = kept.take(np.argsort(kept.frame, kind="stable"))
+    bounds = np.searchsorted(kept.frame, np.arange(frames + 1))
+    gathered = np.zeros(charge.shape[1:], np.float32)
+    for frame in range(frames):
+        new = slice(bounds[frame], bounds[frame + 1])
+        np.add.at(gathered, (kept.y[new] - strip.y0 + 1, kept.x[new]), kept.charge[new].astype(np.float32))
+        if bounds[frame + 1]:
+            charge[frame] += gathered
+    if strip.config.effects.saturation:
         np.minimum(charge, maps.full_well, out=charge)
     return charge
 

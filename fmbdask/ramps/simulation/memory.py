@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from fmbdask.errors import ConfigError
 
@@ -79,8 +80,8 @@ def make_exposure(
 ) -> tuple[xr.DataArray, Truth]:
     """Simulate one exposure of a survey in memory: the bits that :func:`simulate_survey` writes.
 
-    ``detector`` is a name of the gain library (the first by default); ``number`` counts the exposures of equal
-    index, detector and kind.
+    ``detector`` is a name of the gain library (the first by default); ``number`` counts the exposures of
+    equal index, detector and kind.
     """
     names = list(config.gain_library)
     if detector is not None and detector not in names:
@@ -122,9 +123,9 @@ def attributes(plan: ExposurePlan) -> dict[str, Any]:
     return known
 
 
-def read_times(config: SimulationConfig) -> np.ndarray[Any, np.dtype[np.float64]]:
+def read_times(config: SimulationConfig) -> NDArray[np.float64]:
     """Time of each read since the reset, (T,) [s]."""
-    return config.frame_time * np.arange(1, config.num_frames + 1)
+    return config.frame_time * np.arange(1.0, config.num_frames + 1)
 
 
 def label(plan: ExposurePlan, counts: Ramp) -> xr.DataArray:
@@ -143,10 +144,6 @@ def label(plan: ExposurePlan, counts: Ramp) -> xr.DataArray:
 
 
 def _all_rows(plan: ExposurePlan) -> Ramp:
-    rows, columns = plan.config.image_shape
-    dtype = np.uint16 if plan.config.effects.quantisation else np.float32
-    out: Ramp = np.empty((plan.config.num_frames, rows, columns), dtype)
-    for y0 in range(0, rows, _ROWS):
-        y1 = min(y0 + _ROWS, rows)
-        out[:, y0:y1] = simulate_rows(plan.strip(y0, y1))
-    return out
+    rows = plan.config.image_shape[0]
+    strips = (plan.strip(y0, min(y0 + _ROWS, rows)) for y0 in range(0, rows, _ROWS))
+    return np.concatenate([simulate_rows(strip) for strip in strips], axis=1)

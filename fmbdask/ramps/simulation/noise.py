@@ -86,7 +86,7 @@ def row_noise(config: SimulationConfig, exposure: Exposure, row: int) -> Array:
 
 
 def pixel_noise(config: SimulationConfig, exposure: Exposure, maps: PixelMaps, i: int, row: int) -> Array:
-    """White and pink noise of the pixels of one row, (T, columns) [electron]; ``i`` is the row in ``maps``."""
+    """White and pink noise of the pixels of one row, (T, columns) [electron]; it is row ``i`` of ``maps``."""
     effects = config.effects
     shape = (config.num_frames, config.image_shape[1])
     if effects.read_noise or effects.gaussian_noise:

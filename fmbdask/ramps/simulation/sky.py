@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from .config import SimulationConfig
-from .streams import Effect, Exposure
+from .streams import Effect, Exposure, log_uniform
 
 Float = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def draw_stars(config: SimulationConfig, exposure: Exposure) -> Stars:
 
 
 def light(stars: Stars, fwhm: float, y0: int, y1: int, columns: int) -> Float:
-    """Light of the stars on rows ``y0`` to ``y1``: Gaussian profiles integrated over the pixels [electron / s]."""
+    """Light of the stars on rows ``y0`` to ``y1``: Gaussian profiles, integrated [electron / s]."""
     out = np.zeros((y1 - y0, columns))
     sigma = fwhm / 2.3548200450309493
     reach = int(np.ceil(_STAMP * fwhm))
@@ -61,7 +61,8 @@ def light(stars: Stars, fwhm: float, y0: int, y1: int, columns: int) -> Float:
 
 def _profile(start: int, stop: int, centre: float, sigma: float) -> Float:
     edges = (np.arange(start, stop + 1) - 0.5 - centre) / (np.sqrt(2) * sigma)
-    return np.diff(erf(edges)) / 2
+    profile: Float = np.diff(erf(edges)) / 2
+    return profile
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def draw_trapped(config: SimulationConfig, exposure: Exposure) -> Trapped:
         count = rng.poisson(effect.density * rows * columns)
         centres = np.stack([rng.uniform(0, rows, count), rng.uniform(0, columns, count)], axis=1)
         radius = rng.uniform(*effect.radius_range, count)
-        total = np.exp(rng.uniform(*np.log(effect.charge_range), count))
-        tau = np.exp(rng.uniform(*np.log(effect.decay_range), count)) / config.frame_time
+        total = log_uniform(rng, effect.charge_range, count)
+        tau = log_uniform(rng, effect.decay_range, count) / config.frame_time
         for (cy, cx), r, q, t in zip(centres, radius, total, tau, strict=True):
             reach = int(np.ceil(r))
             ys = slice(max(int(cy) - reach, border), max(min(int(cy) + reach + 1, rows - border), border))

@@ -35,7 +35,7 @@ class SnowballList:
 
 
 def draw_snowballs(config: SimulationConfig, exposure: Exposure, capacity: float) -> SnowballList:
-    """Draw the snowballs of one exposure; ``capacity`` is the charge that saturates a typical pixel [electron]."""
+    """Draw the snowballs of one exposure; ``capacity``: charge that saturates a typical pixel [electron]."""
     effect = config.effects.snowballs
     rng = exposure.stream(Effect.SNOWBALLS)
     low, high = config.snowballs_per_exp_range

@@ -1,7 +1,7 @@
 """Random numbers: one stream for each effect of each row, so that no cut of the work changes a bit.
 
-What belongs to the detector (bias, hot pixels, noisy pixels) depends on the seed and the detector alone and is
-the same in all its exposures; everything else depends on the exposure too.
+What belongs to the detector (bias, hot pixels, noisy pixels) depends on the seed and the detector alone and
+is the same in all its exposures; everything else depends on the exposure too.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Effect(IntEnum):
-    """Number of each effect in the seed of its streams; fixed for ever, since it decides the random numbers."""
+    """Number of each effect in the seed of its streams: it decides the random numbers, so it stays."""
 
     LEVELS = 1
     COSMIC_RAYS = 2
@@ -73,6 +74,11 @@ class Exposure:
     def detector_stream(self, effect: Effect, row: int = 0) -> np.random.Generator:
         """Random numbers that all exposures of this detector share."""
         return _generator(self.seed, (_DETECTOR, self.detector, int(effect), row))
+
+
+def log_uniform(rng: np.random.Generator, bounds: tuple[float, float], count: int) -> NDArray[np.float64]:
+    """Draw ``count`` numbers whose logarithm is uniform between those of the bounds."""
+    return np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]), count))
 
 
 def _generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""What was put into an exposure, per event and per pixel, with the best signal-to-noise anyone could reach."""
+"""What was put into an exposure, per event and per pixel, with the best signal-to-noise there can be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fmbdask_kernels.covariance import read_pattern
 from fmbdask_kernels.simulation import shape_snr, step_snr
-from numpy.typing import NDArray
 
 from .deposits import Deposits, Float, coupled
 from .exposure import ExposurePlan
@@ -73,13 +72,14 @@ class Truth:
     Attributes
     ----------
     events : DataFrame
-        One row an event, the units in :data:`EVENT_UNITS`. ``amplitude`` is the whole charge of a cosmic ray or
-        snowball and the height of a telegraph step; ``snr`` combines the pixels in quadrature; ``peak_sigma``
-        is the largest step in units of the white noise of its pixel.
+        One row an event, the units in :data:`EVENT_UNITS`. ``amplitude`` is the whole step of a cosmic ray
+        or snowball (the sum of its pixels) and the height of a telegraph step; ``snr`` combines the pixels
+        in quadrature; ``peak_sigma`` is the largest step in units of the white noise of its pixel.
     pixels : DataFrame
         One row a pixel of an event, the units in :data:`PIXEL_UNITS`. ``amplitude`` is the step that the
-        read-out shows before non-linearity: with the coupling of neighbours, without what saturates. Snowballs
-        list the pixels of the core and those with a step of at least 1 sigma.
+        read-out shows before non-linearity: with the coupling of neighbours, without what saturates. Cosmic
+        rays list the pixels with a step of at least 0.05 sigma, snowballs those that saturate and those with
+        a step of at least 1 sigma.
     meta : dict
         Exposure, detector, levels and the whole configuration.
     """
@@ -93,8 +93,8 @@ def make_truth(plan: ExposurePlan) -> Truth:
     """List what an exposure holds.
 
     The ideal signal-to-noise ratio takes sigma, rate and frame as known and leaves pedestal and slope free,
-    under the covariance of read and Poisson noise (``fmbdask_kernels.covariance``). Sigma is the white noise of
-    one read with the rounding; noise that is common to pixels, and a pixel's own 1/f noise, are not counted.
+    under the covariance of read and Poisson noise (``fmbdask_kernels.covariance``). Sigma is the white noise
+    of one read with the rounding; noise that pixels share, and their own 1/f noise, are not counted.
     """
     import pandas as pd
 
