@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -25,6 +26,8 @@ from .readers.zarr import COMPLETE
 #: ``progress(done, total, nbytes)``: strips of rows written and verified, of how many, and bytes so far.
 Progress = Callable[[int, int, int], None]
 
+#: Each thread holds about three chunks.
+MOST_THREADS = 8
 DIGEST_BYTES = hashlib.sha256().digest_size
 MAP_DIMS = {2: ("y", "x"), 3: ("coefficient", "y", "x")}
 
@@ -76,7 +79,12 @@ def ingest(
     described = describe(source, **overrides)
     with atomic(Path(out), overwrite=overwrite) as temporary:
         group = create_ramp(
-            temporary, source.shape, source.dtype, described.attrs, described.read_times, source.reads_per_frame
+            temporary,
+            source.shape,
+            source.dtype,
+            described.attrs,
+            described.read_times,
+            source.reads_per_frame,
         )
         _copy(source, group, "ramp", Path(out), progress)
         if source.stores_flags:
@@ -98,53 +106,57 @@ def ingest(
 
 
 def _copy(source: RampSource, group: zarr.Group, name: str, out: Path, progress: Progress | None) -> None:
-    """Copy strip by strip, note the checksum of every chunk, and compare with what reads back."""
-    array: Any = group[name]
-    height, width = array.chunks[2:]
-    integrations, _, rows, columns = source.shape
-    grid = (integrations, -(-rows // height), -(-columns // width))
-    digests = np.empty((*grid, DIGEST_BYTES), np.uint8)
-    written = _writable(array)
-    done = nbytes = 0
-    for i, row in product(range(grid[0]), range(grid[1])):
-        y0, y1 = row * height, min((row + 1) * height, rows)
-        strip = source.read(Region(i, y0, y1, 0, columns))
-        written[i, :, y0:y1, :] = strip
-        for column in range(grid[2]):
-            digests[i, row, column] = _digest(strip[:, :, column * width : (column + 1) * width])
-        nbytes += strip.nbytes
-        del strip
-        _verify_row(array, digests[i, row], i, row, out)
-        done += 1
-        if progress is not None:
-            progress(done, grid[0] * grid[1], nbytes)
+    """Copy chunk by chunk, a strip of rows at a time, and keep the checksums beside the array."""
+    array: Any = group[name].with_config({"write_empty_chunks": True})
+    regions = _chunk_regions(array)
+    digests = np.empty((*regions.shape, DIGEST_BYTES), np.uint8)
+
+    def copy(region: Region) -> NDArray[np.uint8]:
+        values = source.read(region)
+        array[region.integration, :, region.y, region.x] = values
+        digest = _digest(values)
+        del values
+        _verify(array, region, digest, out)
+        return digest
+
+    nbytes = done = 0
+    strips = list(np.ndindex(regions.shape[:2]))
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        for strip in strips:
+            for column, digest in enumerate(pool.map(copy, regions[strip])):
+                digests[(*strip, column)] = digest
+                height, width = regions[(*strip, column)].shape
+                nbytes += source.shape[1] * height * width * source.dtype.itemsize
+            done += 1
+            if progress is not None:
+                progress(done, len(strips), nbytes)
     sums = f"{name}_checksums" if name != "ramp" else "checksums"
     put_array(group, sums, digests, ("integration", "chunk_y", "chunk_x", "byte"), {"algorithm": "sha256"})
 
 
-def _writable(array: Any) -> Any:
-    return array.with_config({"write_empty_chunks": True})
+def _chunk_regions(array: Any) -> NDArray[Any]:
+    """Regions of the chunks of an array (integration, frame, y, x), as a grid of objects."""
+    _, _, height, width = array.chunks
+    integrations, _, rows, columns = array.shape
+    grid = np.empty((integrations, -(-rows // height), -(-columns // width)), object)
+    for i, row, column in np.ndindex(grid.shape):
+        y, x = row * height, column * width
+        grid[i, row, column] = Region(i, y, min(y + height, rows), x, min(x + width, columns))
+    return grid
 
 
-def _verify_row(array: Any, digests: NDArray[np.uint8], integration: int, row: int, out: Path) -> None:
-    """Read one row of chunks back, chunk by chunk."""
-    height, width = array.chunks[2:]
-    y = slice(row * height, min((row + 1) * height, array.shape[2]))
-    for column, expected in enumerate(digests):
-        x = slice(column * width, min((column + 1) * width, array.shape[3]))
-        try:
-            same = np.array_equal(_digest(array[integration, :, y, x]), expected)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise _damaged(out, integration, y, x, f"cannot be decoded ({error})") from error
-        if not same:
-            raise _damaged(out, integration, y, x, "differs from its checksum")
-
-
-def _damaged(out: Path, integration: int, y: slice, x: slice, how: str) -> InputError:
-    return InputError(
-        f"{out}: the chunk of integration {integration}, rows {y.start}-{y.stop - 1}, columns {x.start}-{x.stop - 1} "
-        f"{how}: ingest the exposure again"
-    )
+def _verify(array: Any, region: Region, expected: NDArray[np.uint8], out: Path) -> None:
+    """Read one chunk back and compare it with its checksum."""
+    try:
+        same = np.array_equal(_digest(array[region.integration, :, region.y, region.x]), expected)
+        how = "differs from its checksum"
+    except (OSError, RuntimeError, ValueError) as error:
+        same, how = False, f"cannot be decoded ({error})"
+    if not same:
+        raise InputError(
+            f"{out}: the chunk of integration {region.integration}, rows {region.y0}-{region.y1 - 1}, "
+            f"columns {region.x0}-{region.x1 - 1} {how}: ingest the exposure again"
+        )
 
 
 def _digest(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -185,11 +197,11 @@ def verify(path: str | os.PathLike[str]) -> int:
     group = zarr.open_group(str(path), mode="r")
     if "checksums" not in group:
         raise InputError(f"{path} has no checksums: only stores written by ingest can be verified")
-    open_source(path).read(Region(0, 0, 1, 0, 1))
     digests = np.asarray(group["checksums"][...])
-    for integration, row in product(range(digests.shape[0]), range(digests.shape[1])):
-        _verify_row(group["ramp"], digests[integration, row], integration, row, out)
-    return int(np.prod(digests.shape[:3]))
+    regions = _chunk_regions(group["ramp"])
+    for index in np.ndindex(regions.shape):
+        _verify(group["ramp"], regions[index], digests[index], out)
+    return regions.size
 
 
 def sha256_of(path: Path) -> str:

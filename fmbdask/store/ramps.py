@@ -13,13 +13,14 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from ..regions import Region, edge_for
+from .ingest import ingest, verify
 from .layout import DIMS
 from .overrides import Described, describe
 from .readers import RampSource, open_source
 from .readers.maps import FileMap
 from .writer import RampWriter
 
-__all__ = ["RampWriter", "chunk_edge", "label", "open_ramp"]
+__all__ = ["RampWriter", "chunk_edge", "ingest", "label", "open_ramp", "verify"]
 
 MAP_UNITS = {
     "gain_map": "electron/DN",
