@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fmbdask.cluster.local import cores
 from fmbdask.errors import FmbdaskError, InputError, OutputExistsError
 from fmbdask.ramps.simulation import (
     EVENT_UNITS,
@@ -124,6 +123,8 @@ def simulate_survey(
         raise InputError(
             f"indices {start_index} to {end_index} name no exposure: give 0 <= start index <= end index"
         )
+    from fmbdask.cluster.local import cores
+
     folder = Path(config.output_dir if out is None else out)
     jobs = [
         Job(
