@@ -110,7 +110,7 @@ def local_file() -> Path | None:
     if named:
         if not Path(named).is_file():
             raise ConfigError(
-                f"{ENVIRONMENT} names {named}, which is not a file: correct or unset the variable."
+                f"{ENVIRONMENT} names {named}, which is not a file: correct or unset the variable"
             )
         return Path(named)
     folder = os.environ.get("XDG_CONFIG_HOME")
@@ -141,24 +141,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such configuration file.") from None
+        raise ConfigError(f"{path}: there is no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"{path}: the configuration file cannot be read: {reason}.") from None
+        raise ConfigError(f"{path}: the configuration file cannot be read: {reason}") from None
     try:
         content = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(
-            f"{path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}."
+            f"{path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}"
         ) from None
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path}: the top level must be `key: value` lines, not a {type(content).__name__}."
-        )
+        raise ConfigError(f"{path}: the top level must be `key: value` lines, not a {type(content).__name__}")
     return {str(key): value for key, value in content.items()}
 
 
@@ -178,9 +176,9 @@ def check_sections(content: Mapping[str, Any], known: set[str], path: Path, pref
         name = f"{prefix}{key}"
         inner = any(section.startswith(f"{name}.") for section in known)
         if not inner and name not in known:
-            raise ConfigError(f"{path}: there is no section {name}{suggestion(name, sorted(known))}.")
+            raise ConfigError(f"{path}: there is no section {name}{suggestion(name, sorted(known))}")
         if values is not None and not isinstance(values, dict):
-            raise ConfigError(f"{path}: the section {name} must hold `key: value` lines, not {values!r}.")
+            raise ConfigError(f"{path}: the section {name} must hold `key: value` lines, not {values!r}")
         if inner:
             check_sections(values or {}, known, path, f"{name}.")
 
@@ -205,12 +203,12 @@ def check_keys(model: type[BaseModel], values: Mapping[str, Any], origin: str, p
         if key not in model.model_fields:
             known = [f"{prefix}{name}" for name in model.model_fields]
             raise ConfigError(
-                f"{origin}: there is no setting {prefix}{key}{suggestion(f'{prefix}{key}', known)}."
+                f"{origin}: there is no setting {prefix}{key}{suggestion(f'{prefix}{key}', known)}"
             )
         inner = submodel(model, key)
         if inner is not None and not (optional(model, key) and (value is None or isinstance(value, bool))):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{origin}: {prefix}{key} must hold `key: value` lines, not {value!r}.")
+                raise ConfigError(f"{origin}: {prefix}{key} must hold `key: value` lines, not {value!r}")
             check_keys(inner, value, origin, f"{prefix}{key}.")
 
 
@@ -281,4 +279,4 @@ def explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
         shown = f", not {detail['input']!r}" if owner and detail["type"] != "value_error" else ""
         parts.append(f"{where}{key} {message}{shown}" if key else f"{where}{message}")
-    return "; ".join(parts) + "."
+    return "; ".join(parts)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Figures are drawn without a display, whatever the machine has.
 os.environ.setdefault("MPLBACKEND", "Agg")
-# A user's own configuration must not reach the tests.
-os.environ["XDG_CONFIG_HOME"] = os.devnull
-os.environ.pop("FMBDASK_CONFIG", None)
-
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -19,6 +16,15 @@ ROOT = Path(__file__).resolve().parent.parent
 # Kernels compile on first use, which says nothing about the code under test: no deadlines.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_personal_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the configuration of whoever runs the tests away from them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
+        patch.delenv("FMBDASK_CONFIG", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, FmbdaskError):
         return text
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'}: {error.strerror}."
+        return f"{error.filename or 'a file'}: {error.strerror}"
     return f"{type(error).__name__}: {text or 'no message'} (unexpected; --debug shows where it happened)"
 
 

@@ -27,7 +27,7 @@ def model_of(section: str) -> type[BaseModel]:
         return SimulationConfig
     from fmbdask.config import SECTIONS, suggestion
 
-    raise ConfigError(f"there is no section {section}{suggestion(section, list(SECTIONS))}.")
+    raise ConfigError(f"there is no section {section}{suggestion(section, list(SECTIONS))}")
 
 
 @app.callback()

@@ -16,7 +16,7 @@ def templates_root() -> Path:
     for candidate in (package / "templates", package.parent):
         if (candidate / "configs").is_dir():
             return candidate
-    raise InputError(f"{package}: the templates are not installed here: install fmbdask again.")
+    raise InputError(f"{package}: the templates are not installed here: install fmbdask again")
 
 
 def write_templates(folder: Path, *, overwrite: bool = False) -> list[Path]:
@@ -38,7 +38,7 @@ def write_templates(folder: Path, *, overwrite: bool = False) -> list[Path]:
     if taken and not overwrite:
         others = f" and {len(taken) - 1} more are" if len(taken) > 1 else " is"
         raise OutputExistsError(
-            f"{taken[0]}{others} already there: choose another folder or give --overwrite."
+            f"{taken[0]}{others} already there: choose another folder or give --overwrite"
         )
     for name in names:
         target = folder / name

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-import pyarrow.parquet as pq
 import xarray as xr
 
 from fmbdask.errors import FmbdaskError, InputError
+from fmbdask.store.catalog import read_table
 from fmbdask.store.ramps import open_ramp
 from fmbdask.viz import ramps as draw
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -42,20 +42,11 @@ def read_result(folder: str | Path) -> Result:
     for path in (parquet, products):
         if not path.exists():
             raise InputError(
-                f"{folder}: {path.name} is missing: name a folder that `fmbdask ramps detect` wrote."
+                f"{folder}: {path.name} is missing: name a folder that `fmbdask ramps detect` wrote"
             )
     maps = xr.open_zarr(products, consolidated=False)
     source = maps.attrs.get("source")
-    return Result(folder.name, read_events(parquet), maps, Path(source) if source else None)
-
-
-def read_events(path: Path) -> pd.DataFrame:
-    """Table of events, with the units of its columns in `attrs["units"]`."""
-    table = pq.read_table(path)
-    events: pd.DataFrame = table.to_pandas()
-    fields = ((field.name, (field.metadata or {}).get(b"unit")) for field in table.schema)
-    events.attrs["units"] = {name: unit.decode() for name, unit in fields if unit}
-    return events
+    return Result(folder.name, read_table(parquet), maps, Path(source) if source else None)
 
 
 def show_result(folder: str | Path, *, exposure: str | Path | None = None) -> list[Path]:

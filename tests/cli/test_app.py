@@ -66,7 +66,7 @@ def test_errors_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -
     (folder / "fmbdask.yaml").write_text("ramps: {simulate: {num_framse: 3}}\n")
     assert status("config", "show", "ramps.simulate") == 1
     shown = capsys.readouterr().err
-    assert shown == "Error: fmbdask.yaml: there is no setting num_framse; the nearest is num_frames.\n"
+    assert shown == "Error: fmbdask.yaml: there is no setting num_framse; the nearest is num_frames\n"
 
 
 def test_debug_shows_where_it_happened(folder: Path) -> None:

@@ -1,0 +1,280 @@
+"""A small survey from end to end: simulated, searched on a local cluster, scored against the truth."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fmbdask.errors import OutputExistsError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from fmbdask.ramps.simulation import SimulationConfig
+    from fmbdask.ramps.simulation.scoring import Score
+
+Report = Callable[[int, int, str], None]
+
+EXPOSURES = 8
+SEED = 2027
+#: What a demo leaves in its folder, and all that an overwriting demo removes.
+PARTS = ("data", "results", "catalog", "figures", "report.html")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One kind of event over all exposures.
+
+    Attributes
+    ----------
+    expected, right : int
+        True events strong enough to be found by anyone, and those of them that were found.
+    found, wrong : int
+        Detections, and those that match no true event.
+    """
+
+    expected: int = 0
+    right: int = 0
+    found: int = 0
+    wrong: int = 0
+
+    def plus(self, other: Tally) -> Tally:
+        """Sum of two tallies."""
+        return Tally(
+            self.expected + other.expected,
+            self.right + other.right,
+            self.found + other.found,
+            self.wrong + other.wrong,
+        )
+
+    @property
+    def completeness(self) -> str:
+        """Share of the expected events that was found, as a percentage."""
+        return f"{100 * self.right / self.expected:.1f} %" if self.expected else "-"
+
+    @property
+    def purity(self) -> str:
+        """Share of right ones among the detections that are right or wrong, as a percentage."""
+        judged = self.right + self.wrong
+        return f"{100 * self.right / judged:.1f} %" if judged else "-"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a demo found and where it wrote it."""
+
+    out: Path
+    tallies: dict[str, Tally]
+    numbers: dict[str, dict[str, int]]
+    frames: int
+    edge: int
+    seconds: float
+
+    @property
+    def size(self) -> str:
+        """Size of an exposure, in words."""
+        return f"{self.frames} frames of {self.edge} x {self.edge} pixels"
+
+    def summary(self) -> str:
+        """Table of what was found against the truth, and where to look."""
+        from fmbdask.viz.style import KINDS
+
+        row = "{:<18}{:>14}{:>8}{:>8}{:>15}{:>9}".format
+        lines = [row("", "in the truth", "found", "right", "completeness", "purity")]
+        for kind in KINDS:
+            tally = self.tallies[kind.name]
+            shown = (tally.expected, tally.found, tally.right, tally.completeness, tally.purity)
+            lines.append(row(kind.plural, *shown))
+        lines += [
+            "",
+            f"Catalogue   {self.out / 'catalog' / 'events.parquet'}",
+            f"Figures     {self.out / 'figures'}",
+            f"Report      {self.out / 'report.html'}",
+            f"{len(self.numbers)} exposures of {self.size} in {self.seconds:.0f} s.",
+        ]
+        return "\n".join(lines)
+
+
+def run(
+    out: str | Path,
+    *,
+    exposures: int = EXPOSURES,
+    edge: int = 256,
+    frames: int = 60,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Report | None = None,
+) -> Demo:
+    """Simulate a small survey, find its anomalies on a local Dask cluster, and write a report.
+
+    Parameters
+    ----------
+    out
+        Folder: `data/` (exposures and truth), `results/` (one folder an exposure), `catalog/events.parquet`,
+        `figures/` and `report.html` go there.
+    exposures, edge, frames
+        Size of the survey: exposures of (frames, edge, edge).
+    workers
+        Processes of the cluster; one a core by default.
+    overwrite
+        Replace what an earlier demo left.
+    progress
+        Called with (done, total, text).
+
+    Returns
+    -------
+    Demo
+        Scores against the truth.
+
+    Raises
+    ------
+    OutputExistsError
+        The folder holds a demo already and `overwrite` is False.
+    """
+    from fmbdask.cluster.local import local_cluster
+
+    began = time.monotonic()
+    out = Path(out)
+    clear(out, overwrite)
+    report = progress or silent
+    config = survey(edge, frames)
+    report(0, exposures, "starting workers")
+    with local_cluster(workers) as client:
+        simulate = partial(simulate_one, config, out / "data")
+        paths = spread(client, simulate, range(exposures), "simulated", report)
+        detect = partial(detect_one, out=out / "results")
+        results = spread(client, detect, paths, "searched", report)
+    scores = dict(score(path, result) for path, result in zip(paths, results, strict=True))
+    tallies = add_up(scores)
+    numbers = {
+        name: {kind: part.detected for kind, part in each.kinds.items()} for name, each in scores.items()
+    }
+    write_catalog(results, out / "catalog" / "events.parquet")
+    demo = Demo(out, tallies, numbers, frames, edge, time.monotonic() - began)
+    write_report(demo, results)
+    return demo
+
+
+def clear(out: Path, overwrite: bool) -> None:
+    """Make way for a new demo: only what a demo writes is ever removed."""
+    taken = [out / part for part in PARTS if (out / part).exists()]
+    if taken and not overwrite:
+        raise OutputExistsError(f"{taken[0]} is already there: choose another folder or give --overwrite")
+    for path in taken:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def survey(edge: int, frames: int) -> SimulationConfig:
+    """Exposures with all kinds of events, and as many of them as make a figure worth looking at."""
+    from fmbdask.ramps.simulation import SimulationConfig
+
+    return SimulationConfig().resized(frames, edge, edge)
+
+
+def simulate_one(config: SimulationConfig, folder: Path, index: int) -> Path:
+    """Simulate one exposure, in a worker."""
+    from fmbdask.survey.simulate import simulate_survey
+
+    return simulate_survey(config, folder, start_index=index, end_index=index, seed=SEED, workers=1)[0]
+
+
+def detect_one(path: Path, *, out: Path) -> Path:
+    """Detect on one exposure, in a worker; returns the folder of its result."""
+    from fmbdask.ramps.config import DetectionConfig
+    from fmbdask.survey.work import detect_exposure
+
+    return detect_exposure(path, out, DetectionConfig())
+
+
+def spread(
+    client: Client, work: Callable[[Any], Path], items: Iterable[Any], text: str, report: Report
+) -> list[Path]:
+    """Do one piece of work for each item on the cluster; the results keep the order of the items."""
+    from distributed import as_completed
+
+    futures = [client.submit(work, item, pure=False) for item in items]
+    report(0, len(futures), text)
+    finished = as_completed(futures)  # type: ignore[no-untyped-call]
+    for done, future in enumerate(finished, 1):
+        report(done, len(futures), f"{text} {Path(future.result()).stem}")
+    return [future.result() for future in futures]
+
+
+def score(path: Path, result: Path) -> tuple[str, Score]:
+    """Score the result of one exposure against its truth."""
+    from fmbdask.ramps.simulation.scoring import match
+    from fmbdask.store.catalog import read_table
+    from fmbdask.survey.simulate import read_truth
+
+    return path.stem, match(read_table(result / "detections.parquet"), read_truth(path))
+
+
+def add_up(scores: dict[str, Score]) -> dict[str, Tally]:
+    """Tally of each kind over all exposures."""
+    tallies: dict[str, Tally] = {}
+    for each in scores.values():
+        for kind, part in each.kinds.items():
+            own = Tally(part.true, part.found, part.detected, part.false)
+            tallies[kind] = tallies.get(kind, Tally()).plus(own)
+    return tallies
+
+
+def write_catalog(results: list[Path], path: Path) -> None:
+    """Write the events of all exposures as one table, with the name of the exposure in front."""
+    import pandas as pd
+
+    from fmbdask.store.catalog import read_table, write_table
+
+    tables = {result.name: read_table(result / "detections.parquet") for result in results}
+    units = {"exposure": "1"}
+    for table in tables.values():
+        units |= table.attrs["units"]
+    together = pd.concat(tables, names=["exposure"]).reset_index("exposure").reset_index(drop=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(path, together, units=units)
+
+
+def write_report(demo: Demo, results: list[Path]) -> None:
+    """Draw the figures and write the page that holds them."""
+    from fmbdask.store.catalog import read_table
+    from fmbdask.survey.page import Picture, png, write_page
+    from fmbdask.survey.show import figures, read_result
+    from fmbdask.viz.ramps import counts
+
+    folder = demo.out / "figures"
+    folder.mkdir()
+    shown = max(results, key=lambda result: sum(demo.numbers[result.name].values()))
+    drawn = {
+        f"{shown.name}_{name}": figure for name, figure in figures(read_result(shown)) if name != "counts"
+    }
+    events = read_table(demo.out / "catalog" / "events.parquet")
+    drawn = {"counts": counts(events, frames=demo.frames, title="All exposures")} | drawn
+    captions = {
+        "counts": ("All exposures together", "Events of each kind, how strong they are, and when they came."),
+        "overview": (f"{shown.name}: rate image", "Every event found, on the rate image of the exposure."),
+        "gallery": (
+            f"{shown.name}: some events of each kind",
+            "From the most to the least significant: what changed around the event, and the counts of its "
+            "strongest pixel; the line marks the first frame of the event.",
+        ),
+    }
+    pictures = []
+    for name, figure in drawn.items():
+        data = png(figure)
+        (folder / f"{name}.png").write_bytes(data)
+        title, caption = captions[name.rsplit("_", 1)[-1]]
+        pictures.append(Picture(title, caption, data))
+    write_page(demo, pictures, demo.out / "report.html")
+
+
+def silent(done: int, total: int, text: str) -> None:
+    """Report nothing."""
