@@ -221,7 +221,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def result_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Name the folder of each exposure's results: its stem, with as much of its path as tells equal stems apart.
+    """Name the folder of each exposure's results: its stem, and where stems are equal more of its path.
 
     Parameters
     ----------

@@ -18,8 +18,8 @@ WINDOWS, WINDOW_EDGE = 3, 16
 def check_exposure(ramp: xr.DataArray) -> None:
     """Refuse an exposure in which no step could be found, whatever the detector.
 
-    A few small windows of every integration decide; only where all of them look bad is the rest read, up to the
-    first value that shows otherwise.
+    A few small windows of every integration decide; only where all of them look bad is the rest read, up to
+    the first value that shows otherwise.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ def check_exposure(ramp: xr.DataArray) -> None:
     Raises
     ------
     InputError
-        If no value is finite, all values of an integration are equal, or every pixel inside the reference border
-        is saturated in the first frame.
+        If no value is finite, all values of an integration are equal, or every pixel inside the reference
+        border is saturated in the first frame.
     """
     source = ramp.attrs.get("source", "the exposure")
     bottom, top, left, right = ramp.attrs.get("reference_border", (0, 0, 0, 0))
@@ -58,7 +58,8 @@ def check_exposure(ramp: xr.DataArray) -> None:
 def _saturation(ramp: xr.DataArray) -> xr.DataArray | None:
     """Find the level at which a pixel is full: the map, the attribute, or the end of the 16-bit scale."""
     if "saturation_map" in ramp.coords:
-        return ramp.coords["saturation_map"].reset_coords(drop=True)
+        level_map: xr.DataArray = ramp.coords["saturation_map"].reset_coords(drop=True)
+        return level_map
     level = ramp.attrs.get("saturation", np.iinfo(np.uint16).max if ramp.dtype == np.uint16 else None)
     return None if level is None else xr.DataArray(level)
 

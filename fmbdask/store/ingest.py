@@ -43,10 +43,10 @@ def ingest(
 ) -> Path:
     """Copy an exposure into a Zarr store whose chunks hold all frames of a square of pixels.
 
-    The store has the array ``ramp`` (integration, frame, y, x) with the attributes of the exposure, its timing, maps,
-    flags and reference output where there are such, ``checksums`` (sha256 of the values of each chunk of the ramp),
-    and the sha256 of the source's bytes among its attributes. Every chunk is read back and compared; the store gets
-    its name only then. Memory stays within two strips of chunks.
+    The store has the array ``ramp`` (integration, frame, y, x) with the attributes of the exposure, its
+    timing, maps, flags and reference output where there are such, ``checksums`` (sha256 of the values of
+    each chunk of the ramp), and the sha256 of the source's bytes among its attributes. Every chunk is read
+    back and compared; the store gets its name only then. Memory stays within two strips of chunks.
 
     Parameters
     ----------
@@ -107,7 +107,8 @@ def ingest(
 
 def _copy(source: RampSource, group: zarr.Group, name: str, out: Path, progress: Progress | None) -> None:
     """Copy chunk by chunk, a strip of rows at a time, and keep the checksums beside the array."""
-    array: Any = group[name].with_config({"write_empty_chunks": True})
+    stored: Any = group[name]
+    array = stored.with_config({"write_empty_chunks": True})
     regions = _chunk_regions(array)
     digests = np.empty((*regions.shape, DIGEST_BYTES), np.uint8)
 
@@ -166,7 +167,8 @@ def _digest(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _copy_flags(source: RampSource, group: zarr.Group) -> None:
     """Copy the flags in the chunks of the ramp."""
-    chunks = group["ramp"].chunks
+    ramp: Any = group["ramp"]
+    chunks = ramp.chunks
     array = create_array(group, "flags", source.shape, np.uint8, chunks, DIMS)
     for i, y0 in product(range(source.shape[0]), range(0, source.shape[2], chunks[2])):
         y1 = min(y0 + chunks[2], source.shape[2])
@@ -194,13 +196,14 @@ def verify(path: str | os.PathLike[str]) -> int:
         If the store has no checksums, or a chunk is missing or damaged.
     """
     out = Path(path)
-    group = zarr.open_group(str(path), mode="r")
+    group: Any = zarr.open_group(str(path), mode="r")
     if "checksums" not in group:
         raise InputError(f"{path} has no checksums: only stores written by ingest can be verified")
     digests = np.asarray(group["checksums"][...])
     regions = _chunk_regions(group["ramp"])
     for index in np.ndindex(regions.shape):
-        _verify(group["ramp"], regions[index], digests[index], out)
+        region: Any = regions[index]
+        _verify(group["ramp"], region, digests[index], out)
     return regions.size
 
 

@@ -36,7 +36,7 @@ def create_array(
     dims: Sequence[str],
     attrs: Mapping[str, Any] | None = None,
 ) -> zarr.Array[Any]:
-    """Create an array whose every chunk is written, even if it is all zero: a missing chunk is then an error."""
+    """Create an array whose every chunk is written, zero or not: a missing one is then an error."""
     return group.create_array(
         name,
         shape=tuple(shape),

@@ -27,7 +27,7 @@ LEVELS = {"gain": "gain_map", "read_noise": "read_noise_map", "saturation": "sat
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """An exposure as it is to be understood: its source, and attributes and maps with the overrides applied."""
+    """An exposure as it is to be understood: its source, and what is known of it, overrides applied."""
 
     source: RampSource
     attrs: Mapping[str, Any]
@@ -92,14 +92,13 @@ def _level(value: float | str | os.PathLike[str] | None, key: str) -> float | st
     """Tell a number from the path of a map."""
     if value is None:
         return None
-    if isinstance(value, (str, os.PathLike)):
-        try:
-            value = float(os.fspath(value))
-        except ValueError:
-            return os.fspath(value)
-    if not math.isfinite(value) or value <= 0:
-        raise InputError(f"{key} is {value}: give a number above 0 or the path of a map")
-    return float(value)
+    try:
+        level = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return os.fspath(value)  # type: ignore[arg-type]
+    if not math.isfinite(level) or level <= 0:
+        raise InputError(f"{key} is {level}: give a number above 0 or the path of a map")
+    return level
 
 
 def _frame_map(path: str, key: str, frame: tuple[int, ...], dtype: str) -> FileMap:
@@ -161,8 +160,8 @@ def _check_geometry(attrs: Mapping[str, Any], frame: tuple[int, ...], path: str)
         bottom, top, left, right = attrs["reference_border"]
         if bottom + top >= rows or left + right >= columns:
             raise InputError(
-                f"the reference border {attrs['reference_border']} (bottom, top, left, right) leaves no pixel of "
-                f"{Path(path).name} with {rows} x {columns} pixels: give a smaller reference_border, 0 for none"
+                f"the reference border {attrs['reference_border']} (bottom, top, left, right) leaves no "
+                f"pixel of {Path(path).name} with {rows} x {columns} pixels: give a smaller one, 0 for none"
             )
     layout = attrs.get("amplifier_layout", LAYOUTS[0])
     if layout not in LAYOUTS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
@@ -24,7 +24,8 @@ def write_products(
 ) -> Path:
     """Write maps as a Zarr v3 store that xarray opens.
 
-    Chunks are squares of ``edge`` pixels along y and x and 1 along every other axis; each is written by one task.
+    Chunks are squares of ``edge`` pixels along y and x and 1 along every other axis; each is written by one
+    task.
 
     Parameters
     ----------
@@ -65,8 +66,9 @@ def write_products(
                 attrs,
             )
             if isinstance(variable.data, da.Array):
-                # to an existing array dask aligns its chunks; a chunk of its own per task keeps writers apart
-                da.to_zarr(variable.data.rechunk(tuple(chunks)), array)
+                # one task per stored chunk keeps writers apart
+                lazy: Any = variable.data
+                da.store(lazy.rechunk(tuple(chunks)), cast(Any, array), lock=False)
             else:
                 array[...] = np.asarray(variable.data)
         coordinates = " ".join(str(name) for name in dataset.coords)
@@ -77,7 +79,8 @@ def write_products(
 
 def open_products(path: str | os.PathLike[str]) -> xr.Dataset:
     """Open the maps of an exposure, lazily, as :func:`write_products` wrote them."""
-    return xr.open_zarr(str(path), consolidated=False)
+    dataset: xr.Dataset = xr.open_zarr(str(path), consolidated=False)
+    return dataset
 
 
 def plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask import delayed
 from dask.base import tokenize
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from ..regions import Region, edge_for
@@ -17,6 +17,7 @@ from .ingest import ingest, verify
 from .layout import DIMS
 from .overrides import Described, describe
 from .readers import RampSource, open_source
+from .readers.files import stamp_of
 from .readers.maps import FileMap
 from .writer import RampWriter
 
@@ -36,7 +37,8 @@ def open_ramp(path: str | os.PathLike[str], **overrides: Any) -> xr.DataArray:
     Parameters
     ----------
     path : path
-        A FITS file (cube, JWST ``_uncal`` or ``_ramp``, one frame per extension), a ``.npy`` file or a Zarr store.
+        A FITS file (cube, JWST ``_uncal`` or ``_ramp``, one frame per extension), a ``.npy`` file or a Zarr
+        store.
     gain : float or path, optional
         [electron/DN], a number or a map (FITS or ``.npy``, shape of a frame).
     read_noise : float or path, optional
@@ -60,12 +62,12 @@ def open_ramp(path: str | os.PathLike[str], **overrides: Any) -> xr.DataArray:
     -------
     xarray.DataArray
         Named ``ramp``, dimensions (integration, frame, y, x), uint16, float32 or float64, one dask chunk per
-        integration and square of pixels with all frames. Coordinates: ``read_times`` (frame) [s; the attribute
-        ``units`` is ``frame`` and the values are frame numbers where no frame time is known], ``reads_per_frame``
-        (frame), and where there are such: ``flags`` (integration, frame, y, x; bit 1 do not use, bit 2 saturated),
-        ``bad_pixel``, ``gain_map``, ``read_noise_map``, ``saturation_map``, ``linearity_0`` ... (y, x).
-        Attributes: ``units, exposure, source`` and, as far as known, ``gain, read_noise, saturation,
-        reference_border, amplifiers, amplifier_layout, instrument``.
+        integration and square of pixels with all frames. Coordinates: ``read_times`` (frame) [s; the
+        attribute ``units`` is ``frame`` and the values are frame numbers where no frame time is known],
+        ``reads_per_frame`` (frame), and where there are such: ``flags`` (integration, frame, y, x; bit 1 do
+        not use, bit 2 saturated), ``bad_pixel``, ``gain_map``, ``read_noise_map``, ``saturation_map``,
+        ``linearity_0`` ... (y, x). Attributes: ``units, exposure, source`` and, as far as known, ``gain,
+        read_noise, saturation, reference_border, amplifiers, amplifier_layout, instrument``.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def _lazy(source: RampSource, flags: bool = False) -> da.Array:
     chunks = ((1,) * integrations, (frames,), _cut(rows, edge), _cut(columns, edge))
     window = _Window(source, flags)
     name = "flags-" if flags else "ramp-"
-    return da.from_array(
+    lazy: da.Array = da.from_array(  # type: ignore[no-untyped-call]
         window,
         chunks=chunks,
         name=name + tokenize(type(source).__name__, source.path, tuple(source.stamp), source.shape, edge),
@@ -138,6 +140,7 @@ def _lazy(source: RampSource, flags: bool = False) -> da.Array:
         fancy=False,
         meta=np.empty((0, 0, 0, 0), window.dtype),
     )
+    return lazy
 
 
 def chunk_edge(source: RampSource) -> int:
@@ -154,7 +157,9 @@ def _cut(size: int, edge: int) -> tuple[int, ...]:
 
 
 def _lazy_map(file_map: FileMap) -> da.Array:
-    read = delayed(np.asarray, pure=True)(file_map, dask_key_name=f"map-{tokenize(file_map)}")
-    return da.from_delayed(
-        read, file_map.shape, file_map.dtype, meta=np.empty((0,) * len(file_map.shape), file_map.dtype)
-    )
+    """One chunk: maps are small and wanted whole."""
+    key = f"map-{tokenize(file_map, tuple(stamp_of(file_map.path)))}"
+    read = delayed(np.asarray, pure=True)(file_map, dask_key_name=key)
+    meta = np.empty((0,) * len(file_map.shape), file_map.dtype)
+    lazy: da.Array = da.from_delayed(read, file_map.shape, file_map.dtype, meta=meta)  # type: ignore[no-untyped-call]
+    return lazy

@@ -149,8 +149,9 @@ class RampWriter:
         fits_in = block.shape == (frames, y1 - y0, columns) and 0 <= y0 < y1 <= rows
         if block.dtype != self.dtype or not fits_in or not 0 <= integration < integrations:
             raise InputError(
-                f"{self.path} of shape {self.shape} and type {self.dtype} cannot take a block of {block.shape} "
-                f"and {block.dtype} at integration {integration}, row {y0}: give all frames of whole rows"
+                f"{self.path} of shape {self.shape} and type {self.dtype} cannot take a block of shape "
+                f"{block.shape} and type {block.dtype} at integration {integration}, row {y0}: "
+                "give all frames of whole rows"
             )
         if self.file_format == "zarr":
             self._write_zarr(integration, y0, y1, block)

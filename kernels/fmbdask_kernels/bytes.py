@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .jit import exact
 
 
 @exact
-def unsigned16(stored, integration, y0, x0, out):  # type: ignore[no-untyped-def]
+def unsigned16(
+    stored: NDArray[np.uint16], integration: int, y0: int, x0: int, out: NDArray[np.uint16]
+) -> None:
     """Copy a window of big-endian ``value - 32768`` into native unsigned values.
 
     Parameters

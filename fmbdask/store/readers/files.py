@@ -67,7 +67,7 @@ def check_unchanged(path: str, stamp: Stamp) -> None:
 
 def words(path: str, stamp: Stamp, offset: int, dtype: str, shape: Sequence[int]) -> NDArray[Any]:
     """View part of a mapped file as an array, without reading it."""
-    return np.ndarray(tuple(shape), np.dtype(dtype), buffer=mapped(path, stamp), offset=offset)  # type: ignore[arg-type]
+    return np.ndarray(tuple(shape), np.dtype(dtype), buffer=mapped(path, stamp), offset=offset)
 
 
 def stem_of(path: str | os.PathLike[str]) -> str:
@@ -107,7 +107,7 @@ def ramp_shape(shape: Sequence[int], where: str) -> tuple[int, int, int, int]:
 
 
 def working_dtype(stored: np.dtype[Any], where: str) -> np.dtype[Any]:
-    """Choose the type a ramp is worked on: uint16, float32 or float64, whichever holds the stored one exactly.
+    """Choose the type a ramp is worked on: the first of uint16, float32, float64 that holds the stored one.
 
     Integers of 64 bits are exact up to 2**53.
 
@@ -128,8 +128,8 @@ def working_dtype(stored: np.dtype[Any], where: str) -> np.dtype[Any]:
 def frame_times(reads_per_frame: NDArray[np.int64], frame_time: float, gap: int = 0) -> NDArray[np.float64]:
     """Mean time of the reads of each frame since the reset.
 
-    Reads follow one another, ``gap`` reads are dropped after each frame, and read n (from 1) ends n frame times
-    after the reset.
+    Reads follow one another, ``gap`` reads are dropped after each frame, and read n (from 1) ends n frame
+    times after the reset.
 
     Parameters
     ----------

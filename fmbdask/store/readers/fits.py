@@ -17,8 +17,8 @@ CUBE_NAMES = ("SCI", "RAMP", "DATA", "")
 def open_fits(path: str, stamp: Stamp) -> RampSource:
     """Open a ramp in a FITS file, reading headers only.
 
-    In this order: JWST (an image SCI of four dimensions), raw MIRI, a cube of three or four dimensions, one frame
-    per extension.
+    In this order: JWST (an image SCI of four dimensions), raw MIRI, a cube of three or four dimensions, one
+    frame per extension.
 
     Raises
     ------

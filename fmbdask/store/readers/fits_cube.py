@@ -50,8 +50,8 @@ class FitsCube(Exposure):
 def cube_from(image: Image, stamp: Stamp, primary: Mapping[str, Any]) -> FitsCube:
     """Describe the cube in one image.
 
-    An exposure whose header counts integrations and groups (NINTS or NINT, NGROUPS) but whose image has one axis
-    for both, as detector electronics write it, is split.
+    An exposure whose header counts integrations and groups (NINTS or NINT, NGROUPS) but whose image has one
+    axis for both, as detector electronics write it, is split.
 
     Raises
     ------
@@ -87,8 +87,8 @@ def _split(image: Image, header: Mapping[str, Any]) -> tuple[int, ...]:
         return image.shape
     if integrations * groups != image.shape[0]:
         raise InputError(
-            f"{image.where} holds {image.shape[0]} frames where its header counts {integrations} integrations of "
-            f"{groups} groups: mend NINTS and NGROUPS or get the whole file"
+            f"{image.where} holds {image.shape[0]} frames where its header counts {integrations} "
+            f"integrations of {groups} groups: mend NINTS and NGROUPS or get the whole file"
         )
     return (integrations, groups, *image.shape[1:])
 

@@ -17,7 +17,7 @@ from .files import Stamp, ramp_shape, words
 from .fits_header import Image, default_exposure, read_attrs, read_timing
 from .protocol import Exposure
 
-#: HST WFC3/IR data quality: lost in transmission or decoding (1, 2), bad detector or reference pixel (4, 128).
+#: HST WFC3/IR data quality: lost on the way (1, 2), bad detector pixel (4), bad reference pixel (128).
 WFC3_UNUSABLE = 1 | 2 | 4 | 128
 WFC3_SATURATED = 256
 WFC3_BORDER = 5
@@ -76,8 +76,8 @@ class FitsFrames(Exposure):
 def open_frames(primary: Mapping[str, Any], images: Sequence[Image], stamp: Stamp) -> FitsFrames:
     """Describe a file of two-dimensional frames, in the order of time.
 
-    The frames are the images named SCI if there are any, else all of them. Where they carry SAMPTIME (HST) that
-    is their order, else the order of the file is.
+    The frames are the images named SCI if there are any, else all of them. Where they carry SAMPTIME (HST)
+    that is their order, else the order of the file is.
 
     Raises
     ------
@@ -97,7 +97,8 @@ def open_frames(primary: Mapping[str, Any], images: Sequence[Image], stamp: Stam
             )
         if image.scaling != first.scaling:
             raise InputError(
-                f"{image.where} and {first.where} differ in BITPIX, BSCALE, BZERO or BLANK: store all frames alike"
+                f"{image.where} and {first.where} differ in BITPIX, BSCALE, BZERO or BLANK: store all "
+                "frames alike"
             )
     shape = ramp_shape((len(frames), *first.shape), f"{first.path} (one frame per extension)")
     header = dict(first.header)
@@ -112,7 +113,7 @@ def open_frames(primary: Mapping[str, Any], images: Sequence[Image], stamp: Stam
                 f"{first.path} has frames of equal SAMPTIME: mend the headers, each read has its own"
             )
         if str(header.get("BUNIT", "")).strip().upper().endswith("/S"):
-            # the first read was subtracted from all, so slope times time is the ramp and the first read is zero
+            # the first read was subtracted from all: slope times time is the ramp, and its first read zero
             factors = tuple(times)
             header["BUNIT"] = str(header["BUNIT"]).strip()[:-2]
         quality = {image.version: image for image in images if image.name == "DQ"}

@@ -16,7 +16,7 @@ from ...errors import InputError
 from .decode import Scaling
 from .files import Stamp, frame_times
 
-#: Reference columns or rows at every edge of the full detector (JWST near-infrared H2RG; HST WFC3/IR).
+#: Reference columns and rows at every edge of the full detectors of 2048 x 2048 pixels.
 DETECTOR_BORDER = {"NIRCAM": 4, "NIRISS": 4, "NIRSPEC": 4, "FGS": 4}
 H2RG_SIZE = 2048
 MIRI_COLUMNS = 1032
@@ -166,7 +166,8 @@ def read_timing(
 
     Notes
     -----
-    Source: JWST user documentation, "Understanding exposure times"; the same convention as stcal's read pattern.
+    Source: JWST user documentation, "Understanding exposure times"; the same convention as stcal's read
+    pattern.
     """
     averaged = int(number(header, path, "NFRAMES", "NFRAME") or 1)
     gap = int(number(header, path, "GROUPGAP", least=-1) or 0)
@@ -178,7 +179,8 @@ def read_timing(
     if frame_time is None:
         return None, counts
     if group_time is not None:
-        return frame_time * (averaged + 1) / 2 + group_time * np.arange(frames, dtype=np.float64), counts
+        times = frame_time * (averaged + 1) / 2 + group_time * np.arange(frames)
+        return np.asarray(times, np.float64), counts
     return frame_times(counts, frame_time, gap), counts
 
 
@@ -232,7 +234,8 @@ def units_of(header: Mapping[str, Any], path: str) -> str:
     lowered = unit.lower().replace(" ", "")
     if lowered.endswith(("/s", "/sec", "/second", "s-1", "s**-1", "s^-1")):
         raise InputError(
-            f"{path} says BUNIT = {unit!r}, which are slopes and no ramp: give the exposure before ramp fitting"
+            f"{path} says BUNIT = {unit!r}, which are slopes and no ramp: give the exposure before ramp "
+            "fitting"
         )
     if lowered in ("dn", "adu", "count", "counts"):
         return "DN"
@@ -264,8 +267,8 @@ def _detector_border(
 ) -> list[int] | None:
     """Find which edges of a JWST (sub)array are reference pixels, from where it lies on the detector.
 
-    Source: JWST user documentation, detector pages (H2RG: 4 pixels on every side of 2048 x 2048; MIRI: 4 columns
-    left and right of 1032 columns, none above and below).
+    Source: JWST user documentation, detector pages (H2RG: 4 pixels on every side of 2048 x 2048; MIRI: 4
+    columns left and right of 1032 columns, none above and below).
     """
     rows, columns = shape[2:]
     left = header.get("SUBSTRT1", header.get("COLSTART") if instrument == "MIRI" else None)

@@ -1,8 +1,10 @@
-"""JWST exposures before ramp fitting: ``_uncal`` and ``_ramp`` files, and MIRI frames as the electronics wrote them.
+"""JWST exposures before ramp fitting: ``_uncal`` and ``_ramp`` files, and MIRI frames as the electronics
+wrote them.
 
-Source: JWST data products documentation; the raw MIRI layout was read off one exposure that exists in both forms,
-whose every value agrees: of 5/4 n rows the first n are pixels, and the words of the last n/4 rows, taken in order, are
-the reference output **column by column** (n words a column, a quarter of the image's columns).
+Source: JWST data products documentation; the raw MIRI layout was read off one exposure that exists in both
+forms, whose every value agrees: of 5/4 n rows the first n are pixels, and the words of the last n/4 rows,
+taken in order, are the reference output **column by column** (n words a column, a quarter of the image's
+columns).
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class JwstRamp(FitsCube):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RawReferenceOutput(Exposure):
-    """The reference output inside raw MIRI frames: the last fifth of the words of each frame, column by column."""
+    """The reference output inside raw MIRI frames: the last fifth of their words, column by column."""
 
     cube: FitsCube
 
@@ -86,8 +88,8 @@ def open_jwst(primary: Mapping[str, Any], images: Sequence[Image], stamp: Stamp)
     flags = named.get("GROUPDQ")
     if flags is not None and (flags.shape != science.shape or flags.scaling.bitpix != 8):
         raise InputError(
-            f"{flags.where} has shape {flags.shape} and BITPIX {flags.scaling.bitpix} where SCI has {science.shape}: "
-            "give bytes of SCI's shape or remove the extension"
+            f"{flags.where} has shape {flags.shape} and BITPIX {flags.scaling.bitpix} where SCI has "
+            f"{science.shape}: give bytes of SCI's shape or remove the extension"
         )
     pixels = named.get("PIXELDQ")
     if pixels is not None:
@@ -108,7 +110,7 @@ def open_jwst(primary: Mapping[str, Any], images: Sequence[Image], stamp: Stamp)
 
 
 def is_raw_miri(primary: Mapping[str, Any], images: Sequence[Image]) -> bool:
-    """Whether this is a MIRI exposure as the electronics wrote it: one primary cube that counts its integrations."""
+    """Whether this is a MIRI exposure as the electronics wrote it, in one primary cube."""
     return (
         str(primary.get("INSTRUME", "")).strip().upper() == "MIRI"
         and str(primary.get("FILETYPE", "")).strip().lower() == "raw"

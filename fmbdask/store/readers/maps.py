@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import InputError
+
 
 @dataclass(frozen=True)
 class FileMap:
@@ -39,7 +41,12 @@ class FileMap:
     bit: int = 0
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        values = self._values()
+        try:
+            values = self._values()
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"the map {self.path} cannot be read ({error}): get a fresh copy of it"
+            ) from error
         if self.bit:
             values = (values & self.bit) != 0
         return np.array(values, dtype or self.dtype)
@@ -50,7 +57,7 @@ class FileMap:
         if self.kind == "zarr":
             import zarr
 
-            return np.asarray(zarr.open_group(self.path, mode="r")[self.member][...])
+            return np.asarray(zarr.open_array(f"{self.path}/{self.member}", mode="r")[...])
         from astropy.io import fits
 
         with fits.open(self.path, memmap=False) as hdus:

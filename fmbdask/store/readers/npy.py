@@ -40,7 +40,7 @@ class NpyRamp(Exposure):
         whole: NDArray[Any] = np.ndarray(
             self.shape,
             self.stored,
-            buffer=mapped(self.path, self.stamp),  # type: ignore[arg-type]
+            buffer=mapped(self.path, self.stamp),
             offset=self.offset,
             order="F" if self.fortran else "C",
         )

@@ -112,4 +112,4 @@ class Exposure:
         """Flag the values that are not finite as do-not-use (bit 1)."""
         if self.dtype.kind != "f":
             return np.zeros((self.shape[1], *region.shape), np.uint8)
-        return np.asarray(~np.isfinite(self.read(region))).astype(np.uint8)
+        return np.asarray(~np.isfinite(self.read(region)), np.uint8)

@@ -68,8 +68,8 @@ class ZarrRamp(Exposure):
             return np.asarray(array[window if self.stored_axes == 3 else (region.integration, *window)])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise InputError(
-                f"{self.path} cannot be read at rows {region.y0}-{region.y1 - 1}, columns {region.x0}-{region.x1 - 1} "
-                f"({error}): write the store again"
+                f"{self.path} cannot be read at rows {region.y0}-{region.y1 - 1}, columns "
+                f"{region.x0}-{region.x1 - 1} ({error}): write the store again"
             ) from error
 
 
@@ -140,7 +140,8 @@ def open_zarr(path: str) -> ZarrRamp:
     flags_member = "flags" if "flags" in group and member else ""
     if flags_member and tuple(group["flags"].shape) != tuple(array.shape):
         raise InputError(
-            f"{path}[flags] has shape {group['flags'].shape} where {member} has {array.shape}: write it in one shape"
+            f"{path}[flags] has shape {group['flags'].shape} where {member} has {array.shape}: write it in "
+            "one shape"
         )
     prepared = group.get("prepared", {})
     return ZarrRamp(
@@ -212,7 +213,8 @@ def _maps(path: str, group: Any, shape: tuple[int, int, int, int], member: str) 
             array = group[name]
             if tuple(array.shape[-2:]) != shape[2:]:
                 raise InputError(
-                    f"{path}[{name}] has shape {tuple(array.shape)} where a frame has {shape[2:]}: give it that shape"
+                    f"{path}[{name}] has shape {tuple(array.shape)} where a frame has {shape[2:]}: give it "
+                    "that shape"
                 )
             maps[name] = FileMap(path, tuple(array.shape), str(array.dtype), name, "zarr")
     return maps
