@@ -11,6 +11,7 @@ import xarray as xr
 
 from fmbdask.errors import FmbdaskError, InputError
 from fmbdask.store.catalog import read_table
+from fmbdask.store.products import open_products
 from fmbdask.store.ramps import open_ramp
 from fmbdask.viz import ramps as draw
 
@@ -44,7 +45,7 @@ def read_result(folder: str | Path) -> Result:
             raise InputError(
                 f"{folder}: {path.name} is missing: name a folder that `fmbdask ramps detect` wrote"
             )
-    maps = xr.open_zarr(products, consolidated=False)
+    maps = open_products(products)
     source = maps.attrs.get("source")
     return Result(folder.name, read_table(parquet), maps, Path(source) if source else None)
 

@@ -191,6 +191,7 @@ def gallery(ramp: xr.DataArray, events: pd.DataFrame, *, each: int = 4, title: s
             image, series = panels[2 * row, column], panels[2 * row + 1, column]
             draw_event(image, series, ramp, event, kind, unit(events, "amplitude").strip(" []"))
             if column == 0:
+                image.set_ylabel("row [pixel]")
                 series.set_ylabel(f"change [{ramp.attrs.get('units', 'DN')}]")
     return figure
 
@@ -245,6 +246,7 @@ def draw_event(
     image.plot(x, y, marker="s", ms=9, mfc="none", mec=kind.colour, mew=1.5)
     image.set_visible(True)
     image.tick_params(labelsize=8)
+    image.set_xlabel("column [pixel]", fontsize=9)
     image.set_title(f"{kind.label}  ({y}, {x})", color=kind.colour)
 
     curve = values[:, y - y0, x - x0]
@@ -254,5 +256,5 @@ def draw_event(
     series.axvline(first - 0.5, color=kind.colour, lw=1.4)
     series.set_xlabel("frame")
     series.grid(axis="y", color=FAINT, alpha=0.25, lw=0.6)
-    strength = f"{event['amplitude']:.0f} {amplitude_unit}".rstrip()
-    series.set_title(f"{strength}, {event['significance']:.1f} σ", fontsize=9, weight="normal", loc="right")
+    strength = f"{event['amplitude']:.4g} {amplitude_unit}".rstrip()
+    series.set_title(f"{strength}, {event['significance']:.3g} σ", fontsize=9, weight="normal", loc="right")
