@@ -44,12 +44,15 @@ def group() -> None:
 )
 def simulate(
     config: Annotated[Path, typer.Argument(help="YAML file that says what to simulate.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the exposures and their truth.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of the exposures; `output_dir` by default.")
+    ] = None,
     start_index: Annotated[int, typer.Option(min=0, help="First exposure.")] = 0,
     end_index: Annotated[int, typer.Option(min=0, help="Last exposure.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same exposures.")] = 0,
     file_format: Annotated[Format, typer.Option("--format", help="Format of the exposures.")] = Format.fits,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Simulate exposures with cosmic rays, telegraph noise and snowballs, and the truth beside them."""
     from fmbdask.config import resolve
@@ -68,6 +71,7 @@ def simulate(
             seed=seed,
             workers=workers,
             file_format=file_format.value,
+            overwrite=overwrite,
             progress=report,
         )
     for path in paths:
