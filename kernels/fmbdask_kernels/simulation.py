@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from .covariance import factor, solve, timing
 from .jit import exact
@@ -48,8 +49,9 @@ def accumulate_counts(uniform, mean, out):  # type: ignore[no-untyped-def]
 def pink_filter(slope: float, frames: int) -> tuple[NDArray[np.float32], ...]:
     """Describe a filter that turns white noise into noise of power ``f^-slope`` and unit variance.
 
-    The impulse response ``t^(slope/2 - 1)`` is a sum of exponentials whose times grow by a factor of 3, up to
-    the length of the ramp (M. Keshner 1982, Proc. IEEE 70 212: 1/f noise as a sum of relaxations).
+    The response of fractional integration, ``h_k = h_{k-1} (k - 1 + slope/2) / k`` (N. Kasdin 1995, Proc.
+    IEEE 83 802), is fitted by a sum of exponentials whose times grow by a factor of 3 up to the length of the
+    ramp: the power is right within 10 % for slopes up to 1.4, at a few operations a sample.
 
     Returns
     -------
@@ -57,10 +59,11 @@ def pink_filter(slope: float, frames: int) -> tuple[NDArray[np.float32], ...]:
         Factor per frame, weight of the white noise, and the matrix that turns K white numbers into a
         stationary start of the K sections.
     """
-    count = max(2, 1 + math.ceil(math.log(2 * frames, 3)))
-    times = 0.3 * 3.0 ** np.arange(count)
-    decay = np.exp(-1 / times)
-    weight = times ** (slope / 2 - 1)
+    count = max(2, 1 + math.ceil(math.log(2 * frames / 0.3, 3)))
+    decay = np.exp(-1 / (0.3 * 3.0 ** np.arange(count)))
+    lag = np.arange(2 * frames)
+    response = np.cumprod(np.concatenate([[1.0], (lag[1:] - 1 + slope / 2) / lag[1:]]))
+    weight, _ = nnls(decay ** lag[:, None] / response[:, None], np.ones(lag.size))
     covariance = np.outer(weight, weight) / (1 - np.outer(decay, decay))
     norm = math.sqrt(covariance.sum())
     start = np.linalg.cholesky(covariance + 1e-12 * np.eye(count) * covariance.max())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .config import SimulationConfig
+from .config import Effects, SimulationConfig
 from .exposure import ExposurePlan, Strip, plan_exposure, simulate_rows
 from .memory import make_exposure, simulate
 from .scoring import KindScore, Limits, Score, match
@@ -13,6 +13,7 @@ __all__ = [
     "EVENT_UNITS",
     "KINDS",
     "PIXEL_UNITS",
+    "Effects",
     "Exposure",
     "ExposurePlan",
     "KindScore",

@@ -78,8 +78,8 @@ class Truth:
     pixels : DataFrame
         One row a pixel of an event, the units in :data:`PIXEL_UNITS`. ``amplitude`` is the step that the
         read-out shows before non-linearity: with the coupling of neighbours, without what saturates. Cosmic
-        rays list the pixels with a step of at least 0.05 sigma, snowballs those that saturate and those with
-        a step of at least 1 sigma.
+        rays list the pixels with a charge of at least 0.05 sigma, snowballs those that saturate and those
+        with a step of at least 1 sigma.
     meta : dict
         Exposure, detector, levels and the whole configuration.
     """
@@ -118,7 +118,7 @@ def make_truth(plan: ExposurePlan) -> Truth:
     rays = plan.cosmic_rays.charge.size
     keep = np.where(
         pixels["event_id"] < rays,
-        pixels["amplitude"] >= 0.05 * pixels["sigma"],
+        steps.charge >= 0.05 * pixels["sigma"],
         (pixels["amplitude"] >= pixels["sigma"]) | pixels["saturated"],
     )
     pixels = {name: column[keep] for name, column in pixels.items()}
