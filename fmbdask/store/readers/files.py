@@ -18,10 +18,11 @@ FEWEST_FRAMES = 4
 
 
 class Stamp(NamedTuple):
-    """Size [bytes] and modification time [ns] of a file: what makes it the same file."""
+    """Size [bytes], modification time [ns] and inode of a file: what makes it the same file."""
 
     size: int
     mtime_ns: int
+    inode: int
 
 
 def stamp_of(path: str | os.PathLike[str]) -> Stamp:
@@ -40,7 +41,7 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp:
         raise InputError(f"{path} cannot be reached ({error.strerror}): check the path") from error
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} may not be read: ask its owner for read permission")
-    return Stamp(status.st_size, status.st_mtime_ns)
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @lru_cache(maxsize=16)
