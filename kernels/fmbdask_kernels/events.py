@@ -103,21 +103,67 @@ def _roots(parent):
 
 
 @exact
-def _absorb(order, start, member, row, frame, group, lead, leads, reach_frames, seed, first, width, gap, into):
-    """The loop behind :func:`absorb_groups`; ``lead`` marks the points that take others in."""
+def _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, seed, rank, width, gap, into):
+    """The loop behind :func:`absorb_groups`."""
+    lines = 2 * gap + 1
+    begin = np.empty((row.size, lines), np.int64)
+    for line in range(lines):
+        shift, i = (line - gap) * width - gap, 0
+        for e in by_row:
+            while i < lead_row.size and lead_row[i] < row[e] + shift:
+                i += 1
+            begin[e, line] = i
     for g in order:
+        if into[g] >= 0:
+            continue
         target = -1
         for e in range(start[g], start[g + 1]):
-            for dy in range(-gap, gap + 1):
-                low = row[member[e]] + dy * width - gap
-                i = np.searchsorted(lead, low)
-                while i < lead.size and lead[i] <= low + 2 * gap:
-                    h = into[group[leads[i]]]
-                    near = abs(first[h] - first[g]) <= reach_frames[g] if h >= 0 else False
-                    if near and group[leads[i]] != g and (target < 0 or h < target):
-                        target = h
+            for line in range(lines):
+                last, i = row[e] + (line - gap) * width + gap, begin[e, line]
+                while i < lead_row.size and lead_row[i] <= last:
+                    h = lead_group[i]
+                    event = into[h]
+                    near = event >= 0 and abs(frame[h] - frame[g]) <= reach[g]
+                    if near and (target < 0 or rank[event] < rank[target]):
+                        target = event
                     i += 1
         if target >= 0:
             into[g] = target
         elif seed[g]:
             into[g] = g
+
+
+def absorb_groups(
+    row: Int, start: Int, width: int, frame: Int, reach: Int, seed: NDArray[np.bool_], order: Int, into: Int
+) -> Int:
+    """Let strong groups take in what lies within two pixels of them and a few frames.
+
+    Parameters
+    ----------
+    row : (n,) int64 array
+        Pixel numbers ``y * width + x`` of all groups one after the other; ``width`` leaves two empty columns.
+    start : (g + 1,) int64 array
+        Where each group starts in ``row``.
+    frame, reach : (g,) int64 arrays
+        Frame of each group and by how many frames it may differ from a group that takes it in.
+    seed : (g,) bool array
+        Groups that are events of their own when nothing takes them in; the others are dropped then.
+    order : (g,) int64 array
+        Groups in the order in which they are looked at: strongest first.
+    into : (g,) int64 array
+        Event of the groups that are settled already, -1 for the others.
+
+    Returns
+    -------
+    (g,) int64 array
+        Event of each group, named by the group that founded it, -1 for none.
+    """
+    out = into.copy()
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    owner = np.repeat(np.arange(order.size), np.diff(start))
+    by_row = np.argsort(row, kind="stable")
+    leading = by_row[(seed | (into >= 0))[owner[by_row]]]
+    lead_row, lead_group = row[leading], owner[leading]
+    _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, seed, rank, width, 2, out)
+    return out

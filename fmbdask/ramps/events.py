@@ -1,0 +1,290 @@
+"""From steps on single pixels to events: the rules that make cosmic rays and snowballs of a step table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from fmbdask_kernels.events import absorb_groups, group_steps
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+#: One step of one pixel: where it is, its amplitude and the noise of one read [DN], its calibrated
+#: significance and the significance at which the pixel counts as fired, and whether the step saturated it.
+STEP = np.dtype(
+    [
+        ("integration", np.int32),
+        ("frame", np.int32),
+        ("y", np.int32),
+        ("x", np.int32),
+        ("amplitude", np.float32),
+        ("significance", np.float32),
+        ("sigma", np.float32),
+        ("threshold", np.float32),
+        ("saturating", np.bool_),
+    ]
+)
+
+#: Significance from which a step is strong: its frame is exact, weaker ones scatter in time.
+STRONG = 6.5
+#: Two pixels fire together when their mean significance times sqrt(2) exceeds the threshold by this.
+PAIR_EXCESS = 0.85
+#: Smallest axis ratio of a round event.
+ROUND = 0.7
+#: Saturated pixels that make a core, which is a snowball with less than the usual number of pixels.
+CORE_PIXELS = 9
+#: Frames by which a fragment may miss its event, for amplitudes [sigma] below 4, below 6 and above.
+REACH_AMPLITUDES, REACH_FRAMES = np.array([4.0, 6.0]), np.array([6, 3, 1])
+#: A snowball reaches so much farther than its pixels, and on while a ring of this width is so densely hit.
+SWALLOW_FACTOR, SWALLOW_MARGIN, RING_DENSITY = 1.15, 4.0, 0.05
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events of one exposure.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per event, sorted by integration, first frame, row and column: ``event_id`` (from 0),
+        ``type``, ``integration``, ``y`` and ``x`` (centroid [pixel]), ``first_frame``, ``peak_y``,
+        ``peak_x``, ``amplitude`` (step of the peak pixel [DN]), ``mean_intensity`` and ``max_intensity``
+        (over the steps of its pixels [DN]), ``spatial_extent`` [pixel], ``significance`` (its best step), ``n_steps``,
+        ``radius`` [pixel] and ``circularity`` (axis ratio; both NaN but for snowballs), ``n_saturated``
+        [pixel].
+    event_id : (n,) int64 array
+        Event of each step that was handed in, in that order; -1 for none.
+    """
+
+    table: pd.DataFrame
+    event_id: Int
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """What is known of g groups of touching steps; ``member`` lists their steps group by group."""
+
+    member: Int
+    start: Int
+    best: Int
+    integration: Int
+    frame: Int
+    reach: Int
+    area: Int
+    y: Float
+    x: Float
+    roundness: Float
+    size: Float
+    seed: Bool
+    snowball: Bool
+
+
+def _moments(label: Int, y: Int, x: Int, count: int) -> tuple[Int, Float, Float, Float, Float]:
+    """Pixels, centroid, axis ratio and radius of ``count`` sets of pixels; without extent the ratio is 0."""
+    area = np.bincount(label, minlength=count)
+    norm = np.maximum(area, 1)
+    mean_y, mean_x = (np.bincount(label, v, count) / norm for v in (y, x))
+    dy, dx = y - mean_y[label], x - mean_x[label]
+    yy, xx, xy = (np.bincount(label, v, count) / norm for v in (dy * dy, dx * dx, dy * dx))
+    middle, half = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
+    large = middle + half
+    ratio = np.sqrt(np.maximum(middle - half, 0) / np.where(large > 0, large, 1))
+    # a ring is as large as the disk with its mean square distance, whatever is missing in the middle
+    radius = np.maximum(np.sqrt(area / math.pi), np.sqrt(2 * (yy + xx)))
+    return area, mean_y, mean_x, ratio, radius
+
+
+def _first_of(label: Int) -> Int:
+    """Where each run of equal labels starts."""
+    return np.flatnonzero(np.r_[True, label[1:] != label[:-1]]) if label.size else np.zeros(0, np.int64)
+
+
+def _pixels(label: Int, steps: NDArray[Any]) -> tuple[Int, Int, Int, Float]:
+    """Distinct pixels of each label: (label, y, x, best significance of the pixel)."""
+    y, x = steps["y"].astype(np.int64), steps["x"].astype(np.int64)
+    width, height = (int(v.max(initial=0)) + 1 for v in (x, y))
+    pixel = (label * height + y) * width + x
+    order = np.lexsort((-steps["significance"], pixel))
+    at = order[_first_of(pixel[order])]
+    return label[at], y[at], x[at], steps["significance"][at]
+
+
+def _canonical(steps: NDArray[Any]) -> Int:
+    """Order of the steps that does not depend on the order they came in."""
+    if steps.size == 0:
+        return np.zeros(0, np.int64)
+    place = np.zeros(steps.size, np.int64)
+    for key in ("integration", "frame", "y", "x"):
+        place = place * (int(steps[key].max()) + 1) + steps[key]
+    order = np.argsort(place, kind="stable")
+    if np.all(np.diff(place[order])):
+        return order
+    return np.lexsort([steps[key] for key in ("saturating", "sigma", "significance", "amplitude")] + [place])
+
+
+def _describe(steps: NDArray[Any], min_pixels: int) -> _Groups:
+    """Group touching steps and say which groups are events on their own, and which of them snowballs."""
+    strong = (steps["significance"] >= STRONG) | steps["saturating"]
+    apart = steps["integration"].astype(np.int64) * (int(steps["frame"].max()) + 3)
+    label = group_steps(steps["frame"] + apart, steps["y"], steps["x"], strong).astype(np.int64)
+    count = int(label.max()) + 1
+    member = np.lexsort((-steps["significance"], label))
+    start = _first_of(label[member])
+    best = member[start]
+    owner, y, x, peak = _pixels(label, steps)
+    area, mean_y, mean_x, roundness, size = _moments(owner, y, x, count)
+    by_peak = np.lexsort((-peak, owner))
+    first = _first_of(owner[by_peak])
+    second = np.where(area > 1, peak[by_peak[np.minimum(first + 1, peak.size - 1)]], -np.inf)
+    threshold = steps["threshold"][best]
+    fired = (steps["significance"][best] > threshold) | steps["saturating"][best]
+    fired |= (peak[by_peak[first]] + second) / math.sqrt(2) > threshold + PAIR_EXCESS
+    saturated = steps["saturating"]
+    core, core_y, core_x, _ = _pixels(label[saturated], steps[saturated])
+    core_area, _, _, core_roundness, _ = _moments(core, core_y, core_x, count)
+    is_round = roundness > ROUND
+    snowball = fired & is_round & (area >= min_pixels)
+    snowball |= fired & is_round & (core_area >= CORE_PIXELS) & (core_roundness > ROUND) & (area > core_area)
+    sigma = steps["sigma"][best]
+    height = np.where(sigma > 0, steps["amplitude"][best] / np.where(sigma > 0, sigma, 1), np.inf)
+    height = np.where(steps["saturating"][best], np.inf, height)
+    reach = REACH_FRAMES[np.searchsorted(REACH_AMPLITUDES, height, side="right")]
+    return _Groups(
+        member=member,
+        start=np.r_[start, member.size],
+        best=best,
+        integration=steps["integration"][best].astype(np.int64),
+        frame=steps["frame"][best].astype(np.int64),
+        reach=reach.astype(np.int64),
+        area=area,
+        y=mean_y,
+        x=mean_x,
+        roundness=roundness,
+        size=size,
+        seed=fired,
+        snowball=snowball,
+    )
+
+
+def _swallow(groups: _Groups, order: Int) -> Int:
+    """Let each snowball, strongest first, take in the groups within its radius; returns the event of each."""
+    into = np.full(groups.area.size, -1, np.int64)
+    for g in order[groups.snowball[order]]:
+        if into[g] >= 0:
+            continue
+        late = np.abs(groups.frame - groups.frame[g])
+        near = (groups.integration == groups.integration[g]) & (into < 0)
+        near &= late <= np.where(groups.snowball, REACH_FRAMES[0], groups.reach)
+        near = np.flatnonzero(near)
+        away = np.hypot(groups.y[near] - groups.y[g], groups.x[near] - groups.x[g])
+        area = np.where(groups.snowball[near], 0, groups.area[near])
+        radius = SWALLOW_FACTOR * groups.size[g] + SWALLOW_MARGIN
+        while True:
+            wider = radius + SWALLOW_MARGIN
+            inside = (away > radius) & (away <= wider)
+            if area[inside].sum() < RING_DENSITY * math.pi * (wider * wider - radius * radius):
+                break
+            radius = wider
+        into[near[away <= radius]] = g
+    return into
+
+
+def find_events(steps: NDArray[Any], *, snowball_min_pixels: int = 30) -> Events:
+    """Make events out of the steps of one exposure, the same ones for any order of the steps.
+
+    Steps that touch in (frame, y, x) are grouped, strong and weak ones apart. A group is an event when its
+    best step passes the threshold of its pixel, or its two best pixels pass together. Round groups of many
+    pixels, or with a round saturated core, are snowballs; they take in what lies within their radius at the
+    same time. Fragments within two pixels and a few frames of a stronger event join it, those too weak to be
+    events included: the neighbours that share the charge of a hit belong to it.
+
+    Parameters
+    ----------
+    steps : (n,) array of dtype ``STEP``
+        Positive steps of pixels that are not telegraph noise; several per pixel and integration are allowed.
+        Steps of negative or undefined significance belong to no event.
+    snowball_min_pixels : int
+        Fewest pixels of a snowball without a saturated core.
+
+    Returns
+    -------
+    Events
+    """
+    event_id = np.full(steps.size, -1, np.int64)
+    usable = np.flatnonzero(steps["significance"] > 0)
+    usable = usable[_canonical(steps[usable])]
+    if usable.size == 0:
+        return Events(_table(steps[:0], np.zeros(0, np.int64), {}), event_id)
+    table = steps[usable]
+    groups = _describe(table, snowball_min_pixels)
+    peak = table["significance"][groups.best]
+    order = np.lexsort((np.arange(peak.size), -peak, ~groups.snowball))
+    into = _swallow(groups, order)
+    width, height = int(table["x"].max()) + 3, int(table["y"].max()) + 3
+    row = (table["integration"].astype(np.int64) * height + table["y"]) * width + table["x"]
+    into = absorb_groups(
+        row[groups.member], groups.start, width, groups.frame, groups.reach, groups.seed, order, into
+    )
+    owner = np.empty(table.size, np.int64)
+    owner[groups.member] = np.repeat(into, np.diff(groups.start))
+    inside = owner >= 0
+    founders, number = np.unique(owner[inside], return_inverse=True)
+    snowball = groups.snowball[founders]
+    first = table["frame"][groups.best[founders]].astype(np.int64)
+    for i in np.flatnonzero(snowball):
+        own = groups.member[groups.start[founders[i]] : groups.start[founders[i] + 1]]
+        first[i] = int(np.bincount(table["frame"][own]).argmax())
+    result = _table(
+        table[inside],
+        number,
+        {"first_frame": first, "snowball": snowball, "significance": peak[founders]},
+    )
+    rank = np.empty(founders.size, np.int64)
+    rank[result["event_id"].to_numpy()] = np.arange(founders.size)
+    event_id[usable[inside]] = rank[number]
+    result["event_id"] = np.arange(founders.size)
+    return Events(result, event_id)
+
+
+def _table(steps: NDArray[Any], number: Int, known: dict[str, NDArray[Any]]) -> pd.DataFrame:
+    """One row per event, sorted; ``event_id`` holds the old number of each."""
+    count = known["snowball"].size if known else 0
+    snowball = known.get("snowball", np.zeros(0, bool))
+    owner, y, x, _ = _pixels(number, steps)
+    area, mean_y, mean_x, roundness, radius = _moments(owner, y, x, count)
+    amplitude = np.maximum(steps["amplitude"].astype(np.float64), 0.0)
+    total = np.bincount(number, amplitude, count)
+    weight = np.where(total[number] > 0, amplitude, 1.0)
+    norm = np.bincount(number, weight, count)
+    centre_y, centre_x = (np.bincount(number, weight * steps[k], count) / norm for k in ("y", "x"))
+    order = np.lexsort((-steps["amplitude"], number))
+    peak = order[_first_of(number[order])]
+    saturated = steps["saturating"]
+    core = _pixels(number[saturated], steps[saturated])[0]
+    columns = {
+        "event_id": np.arange(count),
+        "type": np.where(snowball, "snowball", "cosmic_ray"),
+        "integration": steps["integration"][peak].astype(np.int64),
+        "y": np.where(snowball, mean_y, centre_y),
+        "x": np.where(snowball, mean_x, centre_x),
+        "first_frame": known.get("first_frame", np.zeros(0, np.int64)),
+        "peak_y": steps["y"][peak].astype(np.int64),
+        "peak_x": steps["x"][peak].astype(np.int64),
+        "amplitude": steps["amplitude"][peak].astype(np.float64),
+        "mean_intensity": np.bincount(number, steps["amplitude"], count) / np.maximum(area, 1),
+        "max_intensity": steps["amplitude"][peak].astype(np.float64),
+        "spatial_extent": area,
+        "significance": known.get("significance", np.zeros(0)).astype(np.float64),
+        "n_steps": np.bincount(number, minlength=count),
+        "radius": np.where(snowball, radius, np.nan),
+        "circularity": np.where(snowball, roundness, np.nan),
+        "n_saturated": np.bincount(core, minlength=count),
+    }
+    rows = np.lexsort([columns[k] for k in ("peak_x", "peak_y", "first_frame", "integration")])
+    return pd.DataFrame({key: values[rows] for key, values in columns.items()})
