@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .covariance import timing
 from .jit import kernel
-from .projection import DECAY, DIFFERENCE, SOLVED, UNIT, WEIGHT, WORK_ROWS
+from .projection import DECAY, DEGENERATE, DIAGONAL, DIFFERENCE, FREE, SOLVED, UNIT, WEIGHT, WORK_ROWS
 from .projection import add, differences, joint, restart, same, strongest, tables
 from .steps import Steps, spread_over
 
@@ -32,17 +32,24 @@ Float = NDArray[np.float32]
 LEVEL, TIME, READ, GAIN, DRIFT_GAIN, HALF, SHAPE = range(7)
 
 #: Degrees of freedom beyond which no prior of the variance is believed.
-DOF_LIMIT = 100.0
+DOF_LIMIT = 300.0
+
+#: Degrees of freedom of the variance of pixels that do not follow the prior, and the logarithm of their share.
+NOISY_DOF, NOISY_LOG = 2.0, math.log(1e-3)
 
 #: A positive step is a hit, not a flip, when it exceeds this many sigma and this many times any negative step.
-HIT_SIGMA, HIT_RATIO = 8.0, 2.5
+#: More of them than this are a staircase laid over a curve, and stay in the ramp.
+HIT_SIGMA, HIT_RATIO, MOST_HITS = 8.0, 2.5, 3
 
 #: Amplitudes [sigma] the alternation starts from, besides that of the steps already found.
 STARTS = (3.0, 6.0)
-TURNS = 5
+TURNS = 4
 
 #: Decay times of a fading current that is tried instead, in units of the length of the ramp.
 DECAYS = (0.03, 0.1, 0.3, 1.0)
+
+#: Log-likelihood gain from which a decaying current is taken out before flips are looked for.
+FADING_EVIDENCE = 8.0
 
 #: Prior amplitude [sigma] that sets how well the slope is known before the first path.
 SLOPE_AMPLITUDE = 6.0
@@ -175,10 +182,26 @@ def prices(low, high, ups, downs):
 
 
 @kernel
+def student(rss, m, dof):
+    """Log of the Student density of ``m`` differences with ``rss`` [read variances], up to a constant of m."""
+    return (
+        math.lgamma(0.5 * (m + dof))
+        - math.lgamma(0.5 * dof)
+        + 0.5 * dof * math.log(dof)
+        - 0.5 * (m + dof) * math.log(max(rss, 0.0) + dof)
+    )
+
+
+@kernel
 def likelihood(rss, m, dof):
-    """Log-likelihood of ``m`` differences that leave ``rss`` [read variances] behind, the variance moderated."""
-    weight = min(dof, DOF_LIMIT)
-    return -0.5 * (m + weight) * math.log((max(rss, 1e-9) + weight) / (m + weight))
+    """Log-likelihood of ``m`` differences that leave ``rss`` [read variances] behind.
+
+    The variance is the prior one within its uncertainty or, with a small probability, that of a pixel which
+    is far noisier than its neighbours.
+    """
+    known = student(rss, m, min(max(dof, NOISY_DOF), DOF_LIMIT))
+    noisy = student(rss, m, NOISY_DOF) + NOISY_LOG
+    return max(known, noisy) + math.log1p(math.exp(-abs(known - noisy)))
 
 
 @kernel
@@ -197,7 +220,7 @@ def search(reads, model, m, total, work, slope, rss, dof, starts, back, path, be
             viterbi(reads, n, amplitude, b, model, cost, back, path)
             amplitude, information, share = refit(path, m, total, work)
             gain = amplitude * amplitude * information
-            if abs(gain - last) < 1e-6 * gain or gain == 0:
+            if abs(gain - last) < 1e-3 * gain or gain == 0:
                 break
             last = gain
             if amplitude < 0:
@@ -246,28 +269,70 @@ def positive_steps(chosen, m, total, work, basis, where, top, inverse, amplitude
 
 
 @kernel
-def fading(reads, m, total, work):
-    """Largest fall of chi^2 by a current that decays exponentially on top of the slope."""
-    decay, weight, unit, solved = work[DECAY], work[WEIGHT], work[UNIT], work[SOLVED]
-    time, best = reads[TIME], 0.0
-    for share in DECAYS:
-        scale = 1.0 / (share * time[m])
-        carried, square, along, product = 0.0, 0.0, 0.0, 0.0
-        left, lasting, last_dt = 1.0, 1.0, -1.0
-        for i in range(m):
-            dt = time[i + 1] - time[i]
-            if dt != last_dt:
-                lasting, last_dt = math.exp(-dt * scale), dt
-            rise = left - left * lasting
-            left -= rise
-            carried = rise + (decay[i - 1] * carried if i else 0.0)
-            square += carried * carried * weight[i]
-            along += rise * unit[i]
-            product += rise * solved[i]
-        information = square - along * along / total
-        if information > 1e-6 * square:
-            best = max(best, product * product / information)
+def outlier(m, total, work):
+    """Largest fall of chi^2 by one bad read."""
+    decay, diagonal, unit = work[DECAY], work[DIAGONAL], work[UNIT]
+    solved, free, best = work[SOLVED], work[FREE], 0.0
+    for i in range(m - 1):
+        shared = diagonal[i + 1] * decay[i] - unit[i] * unit[i + 1] / total
+        information = free[i] + free[i + 1] - 2 * shared
+        change = solved[i] - solved[i + 1]
+        if information > DEGENERATE * diagonal[i]:
+            best = max(best, change * change / information)
     return best
+
+
+@kernel
+def fade(lasting, reads, m, total, work):
+    """Fit a current that decays within ``lasting`` on top of the slope; returns (fall of chi^2, size)."""
+    decay, weight, unit, solved, time = work[DECAY], work[WEIGHT], work[UNIT], work[SOLVED], reads[TIME]
+    carried, square, along, product = 0.0, 0.0, 0.0, 0.0
+    left, factor, last_dt = 1.0, 1.0, -1.0
+    for i in range(m):
+        dt = time[i + 1] - time[i]
+        if dt != last_dt:
+            factor, last_dt = math.exp(-dt / lasting), dt
+        rise = left - left * factor
+        left -= rise
+        carried = rise + (decay[i - 1] * carried if i else 0.0)
+        square += carried * carried * weight[i]
+        along += rise * unit[i]
+        product += rise * solved[i]
+    information = square - along * along / total
+    if information <= 1e-6 * square:
+        return 0.0, 0.0
+    return product * product / information, product / information
+
+
+@kernel
+def fading(reads, m, total, work):
+    """Decaying current that explains most: returns (fall of chi^2, size, decay time)."""
+    best = (0.0, 0.0, 1.0)
+    for share in DECAYS:
+        lasting = share * reads[TIME, m]
+        gain, size = fade(lasting, reads, m, total, work)
+        if gain > best[0]:
+            best = (gain, size, lasting)
+    factor = 1.8
+    while best[0] > 2 * FADING_EVIDENCE and factor > 1.01:
+        centre = best[2]
+        for lasting in (centre / factor, centre * factor):
+            gain, size = fade(lasting, reads, m, total, work)
+            if gain > best[0]:
+                best = (gain, size, lasting)
+        factor = math.sqrt(factor)
+    return best
+
+
+@kernel
+def remove_fading(reads, n, size, lasting, work):
+    """Take a decaying current out of the ramp."""
+    before = 0.0
+    for i in range(1, n):
+        risen = size * (1.0 - math.exp(-reads[TIME, i] / lasting))
+        work[DIFFERENCE, i - 1] -= risen - before
+        reads[LEVEL, i] -= risen
+        before = risen
 
 
 @kernel
@@ -289,6 +354,11 @@ def prepare(ramp, index, n, sigma, pattern, frame, amplitude, steps, work, reads
     for i in range(steps):
         deepest = max(deepest, -amplitude[i])
     limit = max(HIT_SIGMA * sigma, HIT_RATIO * deepest)
+    large = 0
+    for i in range(steps):
+        large += amplitude[i] > limit
+    if large > MOST_HITS:
+        limit = np.inf
     k, flips, size, hits = 0, 0, 0.0, 0
     for i in range(steps):
         if amplitude[i] > limit:
@@ -378,13 +448,15 @@ def _fit(
         )
         start = mean if flips >= 2 and deepest > 0 else 0.0
         ratio = max(rho[p], rho_floor)
-        for turn in range(2):
+        fades = False
+        for _ in range(3):
             if ratio != rho_known:
                 total = tables(model, m, ratio, work)
                 gains(model, n, ratio, reads)
                 rho_known = ratio
             slope, rss = restart(m, total, work)
             _, single = strongest(m, work)
+            single = max(single, outlier(m, total, work))
             if rss < quiet(m):
                 break
             base = likelihood(rss, m, dof[p])
@@ -407,7 +479,16 @@ def _fit(
             out[0, p], out[1, p] = fit[0], margin
             if margin <= 0:
                 break
-            rival = likelihood(rss - fading(reads, m, total, work), m, dof[p]) - base - math.log(m)
+            gain, faded, lasting = fading(reads, m, total, work)
+            rival = likelihood(rss - gain, m, dof[p]) - base - math.log(m)
+            if rival > FADING_EVIDENCE and not fades:
+                # the current is stronger at first, and so is its noise: judge flips by the noise it has there
+                remove_fading(reads, n, faded, lasting, work)
+                fades = True
+                out[0, p], out[1, p] = 0.0, 0.0
+                peak = max(slope, 0.0) + abs(faded) / lasting
+                ratio = max(peak * poisson[p] / sigma, ratio)
+                continue
             margin = min(margin, fit[0] - rival)
             describe(p, ramps[p], index, n, sigma, slope, total, rss, fit, reads, best, out, counts)
             steps_up, k = 0, 0
@@ -424,7 +505,7 @@ def _fit(
                 rival = likelihood(left, m, dof[p]) - base - 1.5 * kept * math.log(m)
                 margin = min(margin, fit[0] - rival)
             out[1, p] = margin
-            if not poisson[p] > 0:
+            if fades or not poisson[p] > 0:
                 break
             wanted = max(out[7, p] * poisson[p] / variance[p], rho_floor)
             if abs(wanted - ratio) <= 0.1 * ratio:
