@@ -22,6 +22,7 @@ from .readers.npy import read_npy_header
 #: Layouts of amplifiers along a row: side by side, or taking turns pixel by pixel.
 LAYOUTS = ("contiguous", "interleaved")
 #: Overrides that may be a number or a map, and the coordinate that a map becomes.
+KEYWORDS = {"gain": "GAIN", "read_noise": "RDNOISE or READNOIS", "saturation": "SATURATE"}
 LEVELS = {"gain": "gain_map", "read_noise": "read_noise_map", "saturation": "saturation_map"}
 
 
@@ -66,6 +67,8 @@ def describe(
         elif level is not None:
             maps[LEVELS[key]] = _frame_map(level, key, frame, "float32")
             attrs.pop(key, None)
+        elif key in attrs:
+            attrs[key] = _told(attrs[key], key, source.path)
     if bad_pixels is not None:
         maps["bad_pixel"] = _frame_map(os.fspath(bad_pixels), "bad_pixels", frame, "bool")
     if linearity is not None:
@@ -74,6 +77,9 @@ def describe(
             raise _wrong_shape("linearity", maps["linearity"], ("coefficients", *frame))
     if reference_border is not None:
         attrs["reference_border"] = parse_border(reference_border, "reference_border")
+    elif "reference_border" in attrs:
+        what = f"the reference border (REFBORD) that {source.path} gives"
+        attrs["reference_border"] = parse_border(attrs["reference_border"], what)
     if amplifiers is not None:
         attrs["amplifiers"] = amplifiers
         attrs.setdefault("amplifier_layout", LAYOUTS[0])
@@ -98,6 +104,20 @@ def _level(value: float | str | os.PathLike[str] | None, key: str) -> float | st
         return os.fspath(value)  # type: ignore[arg-type]
     if not math.isfinite(level) or level <= 0:
         raise InputError(f"{key} is {level}: give a number above 0 or the path of a map")
+    return level
+
+
+def _told(value: Any, key: str, path: str) -> float:
+    """Check a level that the file gives."""
+    try:
+        level = float(value)
+    except (TypeError, ValueError):
+        level = math.nan
+    if not math.isfinite(level) or level <= 0:
+        raise InputError(
+            f"{path} gives {value!r} as its {key} ({KEYWORDS[key]}): mend the file, or give {key} as a "
+            "number above 0"
+        )
     return level
 
 

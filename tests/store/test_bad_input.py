@@ -71,6 +71,14 @@ def gain_below_zero(folder: Path) -> Path:
     return write_fits(folder / "x.fits", ramp(), GAIN=-1.0)
 
 
+def no_integrations(folder: Path) -> Path:
+    return write_fits(folder / "x.fits", ramp(), NINTS=0)
+
+
+def frame_time_in_words(folder: Path) -> Path:
+    return write_fits(folder / "x.fits", ramp(), FRAMETIM="long")
+
+
 def border_in_words(folder: Path) -> Path:
     return write_fits(folder / "x.fits", ramp(), REFBORD="four")
 
@@ -156,9 +164,11 @@ CASES: list[tuple[Callable[[Path], Path], str, str]] = [
     (compressed_tiles, r"x\.fits\[1\] is a tile-compressed image", "funpack"),
     (several_cubes, r"x\.fits holds several cubes \(extensions 1 A, 2 B\)", "name the ramp's extension SCI"),
     (unreadable_header, r"x\.fits cannot be read as FITS", "get a fresh copy"),
-    (gain_that_is_text, r"x\.fits says GAIN = 'high'", "mend the header"),
-    (gain_below_zero, r"x\.fits says GAIN = -1\.0", "mend the header"),
-    (border_in_words, r"x\.fits keyword REFBORD is 'four'", "give one number of pixels"),
+    (gain_that_is_text, r"x\.fits gives 'high' as its gain \(GAIN\)", "give gain as a number"),
+    (gain_below_zero, r"x\.fits gives -1\.0 as its gain \(GAIN\)", "mend the file"),
+    (no_integrations, r"x\.fits says NINTS = 0", "mend the header"),
+    (frame_time_in_words, r"x\.fits says FRAMETIM = 'long'", "mend the header"),
+    (border_in_words, r"border \(REFBORD\) that .*x\.fits gives is 'four'", "give one number of pixels"),
     (border_without_pixels, r"border \[5, 5, 5, 5\].* leaves no pixel of x\.fits", "give a smaller one"),
     (frames_of_different_shape, r"x\.fits\[5\] has shape \(10, 11\) where", "give frames of one shape"),
     (frames_stored_differently, r"x\.fits\[5\] and .*x\.fits\[1\] differ in BITPIX", "store all frames"),

@@ -174,7 +174,7 @@ def test_keywords_become_attributes_and_times(tmp_path: Path) -> None:
         "saturation": 62000.0,
         "amplifiers": 4,
         "amplifier_layout": "contiguous",
-        "reference_border": [4, 4, 2, 2],
+        "reference_border": "4,4,2,2",
         "instrument": "TEST",
     }
     # reads 1-4 average to 2.5 frame times; five frame times from frame to frame

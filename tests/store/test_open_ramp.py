@@ -112,6 +112,13 @@ def test_numbers_override_the_header(tmp_path: Path) -> None:
     assert open_ramp(path, reference_border=0).attrs["reference_border"] == [0, 0, 0, 0]
 
 
+def test_what_the_user_says_cures_a_bad_header(tmp_path: Path) -> None:
+    path = write_fits(tmp_path / "x.fits", ramp(SHAPE), GAIN=0, REFBORD="none")
+    opened = open_ramp(path, gain=1.5, reference_border=0)
+    assert opened.attrs["gain"] == 1.5
+    assert opened.attrs["reference_border"] == [0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("kind", ["fits", "extension", "npy"])
 def test_maps_replace_numbers(tmp_path: Path, kind: str) -> None:
     path = write_fits(tmp_path / "x.fits", ramp(SHAPE), GAIN=1.0)

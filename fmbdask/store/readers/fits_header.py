@@ -189,6 +189,8 @@ def read_attrs(
 ) -> dict[str, Any]:
     """Gather what the headers say about the detector; a key that is missing is unknown.
 
+    Levels and the border are given as they stand: what overrides them may cure them.
+
     Returns
     -------
     dict
@@ -202,7 +204,7 @@ def read_attrs(
         ("read_noise", ("RDNOISE", "READNOIS")),
         ("saturation", ("SATURATE",)),
     ):
-        value = number(header, path, *keywords)
+        value = next((header[keyword] for keyword in keywords if header.get(keyword, "") != ""), None)
         if value is not None:
             attrs[key] = value
     if name := str(header.get("INSTRUME", "")).strip():
@@ -215,8 +217,7 @@ def read_attrs(
         attrs["amplifier_layout"] = str(header.get("AMPLAYOU", "contiguous")).strip().lower()
     if instrument == "MIRI":
         attrs["amplifiers"], attrs["amplifier_layout"] = 4, "interleaved"
-    border = parse_border(header["REFBORD"], f"{path} keyword REFBORD") if "REFBORD" in header else None
-    border = border or _detector_border(header, instrument, shape)
+    border = header["REFBORD"] if "REFBORD" in header else _detector_border(header, instrument, shape)
     if border is not None:
         attrs["reference_border"] = border
     return attrs

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...regions import Region
 from .files import Stamp, check_unchanged, ramp_shape, stamp_of, working_dtype
-from .fits_header import default_exposure, parse_border
+from .fits_header import default_exposure
 from .maps import FileMap
 from .protocol import Exposure, RampSource
 
@@ -136,7 +136,7 @@ def open_zarr(path: str) -> ZarrRamp:
     full = ramp_shape(array.shape, where)
     dtype = working_dtype(array.dtype, where)
     stored: Mapping[str, Any] = dict(node.attrs) | dict(array.attrs)
-    attrs = {**default_exposure(path), **_attrs(stored, path)}
+    attrs = {**default_exposure(path), **_attrs(stored)}
     flags_member = "flags" if "flags" in group and member else ""
     if flags_member and tuple(group["flags"].shape) != tuple(array.shape):
         raise InputError(
@@ -174,15 +174,20 @@ def _edge(chunks: tuple[int, ...], shape: tuple[int, int, int, int]) -> int | No
     return int(edge) if tuple(chunks[-3:]) == whole else None
 
 
-def _attrs(stored: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _attrs(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Keep the attributes a ramp knows; the path is where the store lies now."""
-    known = ("gain", "read_noise", "saturation", "amplifiers", "amplifier_layout", "instrument", "exposure")
+    known = (
+        "gain",
+        "read_noise",
+        "saturation",
+        "reference_border",
+        "amplifiers",
+        "amplifier_layout",
+        "instrument",
+        "exposure",
+    )
     attrs: dict[str, Any] = {"units": str(stored.get("units", "DN"))}
     attrs.update({key: stored[key] for key in known if stored.get(key) is not None})
-    if stored.get("reference_border") is not None:
-        attrs["reference_border"] = parse_border(
-            stored["reference_border"], f"{path} attribute reference_border"
-        )
     return attrs
 
 
