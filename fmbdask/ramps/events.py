@@ -55,9 +55,9 @@ class Events:
         One row per event, sorted by integration, first frame, row and column: ``event_id`` (from 0),
         ``type``, ``integration``, ``y`` and ``x`` (centroid [pixel]), ``first_frame``, ``peak_y``,
         ``peak_x``, ``amplitude`` (step of the peak pixel [DN]), ``mean_intensity`` and ``max_intensity``
-        (over the steps of its pixels [DN]), ``spatial_extent`` [pixel], ``significance`` (its best step), ``n_steps``,
-        ``radius`` [pixel] and ``circularity`` (axis ratio; both NaN but for snowballs), ``n_saturated``
-        [pixel].
+        (over the steps of its pixels [DN]), ``spatial_extent`` [pixel], ``significance`` (its best step),
+        ``n_steps``, ``radius`` [pixel] and ``circularity`` (axis ratio; both NaN but for snowballs),
+        ``n_saturated`` [pixel].
     event_id : (n,) int64 array
         Event of each step that was handed in, in that order; -1 for none.
     """

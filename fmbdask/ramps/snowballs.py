@@ -84,7 +84,8 @@ def fit_halo(
     """
     rows, columns = np.indices(steps.shape)
     if np.count_nonzero(core) >= RING_PIXELS:
-        centre = float(rows[core].mean()), float(columns[core].mean())
+        y, x = np.nonzero(core)
+        centre = float(y.mean()), float(x.mean())
     distance = np.hypot(rows - centre[0], columns - centre[1])
     core_radius = math.sqrt(np.count_nonzero(core) / math.pi)
     good = valid & ~core & np.isfinite(steps) & (sigma > 0)
@@ -96,13 +97,13 @@ def fit_halo(
     radius, profile, error = _rings(distance[outside], steps[outside], noise)
     if core_radius == 0:
         core_radius = _flat_core(radius, profile, error)
+    inner = core if core.any() else distance <= core_radius
     use = radius > core_radius + 0.5 * (core_radius > 0)
     amplitude, scale, _ = _exponential(radius[use] - core_radius, profile[use], error[use])
     if amplitude <= noise:
-        disk = core | (distance <= core_radius)
-        return Halo(core_radius, core_radius, 0.0, math.nan, _axis_ratio(disk), centre, disk)
+        return Halo(core_radius, core_radius, 0.0, math.nan, _axis_ratio(inner), centre, inner.copy())
     halo = amplitude * np.exp(-np.maximum(distance - core_radius, 0.0) / scale)
-    covered = core | (distance <= core_radius) | (halo >= np.where(sigma > 0, sigma, noise))
+    covered = inner | (halo >= np.where(sigma > 0, sigma, noise))
     end = core_radius + scale * math.log(amplitude / noise)
     level = max(amplitude / math.e, 3 * noise)
     standing = core | (good & (steps > level) & (distance <= end))

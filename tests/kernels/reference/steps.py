@@ -119,7 +119,7 @@ def fit_one(
     d, dt = np.diff(ramp[reads]), np.diff(pattern[0, reads])
     ratio = max(rho, rho_floor)
     for turn in range(3):
-        inverse = np.linalg.inv(covariance(pattern, reads, ratio))
+        inverse: Float = np.linalg.inv(covariance(pattern, reads, ratio)).astype(np.float64)
         steps = select(d, dt, inverse, variance, dof, threshold, max_steps)
         fit = regress(d, dt, inverse, steps)
         if not (poisson > 0 and variance > 0) or turn == 2:
@@ -156,6 +156,6 @@ def step_amplitude(
     if reads.size < 3 or frame <= reads[0] or frame > reads[-1]:
         return np.nan, np.nan
     k = int(np.searchsorted(reads, frame)) - 1
-    inverse = np.linalg.inv(covariance(pattern, reads, rho))
+    inverse: Float = np.linalg.inv(covariance(pattern, reads, rho)).astype(np.float64)
     fit = regress(np.diff(ramp[reads]), np.diff(pattern[0, reads]), inverse, [k])
     return float(fit.amplitude[0]), float(np.sqrt(fit.amplitude_variance[0] * variance))

@@ -1,0 +1,171 @@
+"""The rules that make events of steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fmbdask.ramps.events import STEP, find_events
+
+COLUMNS = [
+    "event_id", "type", "integration", "y", "x", "first_frame", "peak_y", "peak_x", "amplitude",
+    "mean_intensity", "max_intensity", "spatial_extent", "significance", "n_steps", "radius", "circularity",
+    "n_saturated",
+]  # fmt: skip
+
+
+def step(frame: int, y: int, x: int, z: float, **more: Any) -> tuple[Any, ...]:
+    """A step on a pixel with 10 DN of noise; the amplitude is what a mid-ramp significance suggests."""
+    row = {
+        "integration": 0,
+        "amplitude": 10 * z / 2,
+        "sigma": 10.0,
+        "threshold": 5.0,
+        "saturating": False,
+    } | more
+    return tuple({"frame": frame, "y": y, "x": x, "significance": z, **row}[k] for k in STEP.names or ())
+
+
+def table(*rows: tuple[Any, ...]) -> NDArray[Any]:
+    return np.array(list(rows), STEP)
+
+
+def snowball(
+    y0: float, x0: float, frame: int, radius: float, amplitude: float, scale: float, rng: np.random.Generator
+) -> NDArray[Any]:
+    """A saturated disk with a halo, the weak steps of which scatter by a few frames."""
+    y, x = np.indices((int(2 * y0), int(2 * x0)))
+    r = np.hypot(y - y0, x - x0)
+    core = r <= radius
+    halo = np.where(core, 60000.0, amplitude * np.exp(-(r - radius) / scale))
+    z = np.minimum(halo / 10 * 2, 99)
+    y, x = np.nonzero(z > 3.5)
+    rows = np.zeros(y.size, STEP)
+    rows["y"], rows["x"], rows["frame"] = y, x, frame
+    rows["amplitude"], rows["significance"], rows["saturating"] = halo[y, x], z[y, x], core[y, x]
+    rows["sigma"], rows["threshold"] = 10, 5
+    weak = rows["significance"] < 6.5
+    rows["frame"][weak] += rng.integers(-3, 4, weak.sum())
+    return rows
+
+
+def test_columns_and_an_empty_table() -> None:
+    events = find_events(np.zeros(0, STEP))
+    assert list(events.table.columns) == COLUMNS
+    assert len(events.table) == 0
+    assert events.event_id.size == 0
+
+
+def test_a_track_is_one_event() -> None:
+    rows = [step(7, 3 + i, 10 + 2 * i, 30.0 + i) for i in range(5)]
+    rows += [step(7, 3 + i, 11 + 2 * i, 20.0) for i in range(5)]
+    events = find_events(table(*rows))
+    (event,) = events.table.itertuples()
+    assert event.type == "cosmic_ray"
+    assert (event.first_frame, event.spatial_extent, event.n_steps) == (7, 10, 10)
+    assert (event.peak_y, event.peak_x, event.amplitude) == (7, 18, 170.0)
+    assert event.max_intensity == 170.0
+    assert event.mean_intensity == pytest.approx(np.mean([5 * (30 + i) for i in range(5)] + [100] * 5))
+    assert events.table["radius"].isna().all()
+    assert np.all(events.event_id == 0)
+
+
+def test_two_hits_on_one_pixel_are_two_events() -> None:
+    events = find_events(table(step(10, 4, 4, 20.0), step(60, 4, 4, 9.0)))
+    assert events.table["first_frame"].tolist() == [10, 60]
+    assert events.event_id.tolist() == [0, 1]
+
+
+def test_the_same_place_in_two_integrations_is_two_events() -> None:
+    events = find_events(table(step(10, 4, 4, 20.0), step(10, 4, 4, 20.0, integration=1)))
+    assert events.table["integration"].tolist() == [0, 1]
+
+
+def test_thresholds_of_one_pixel_and_of_two_together() -> None:
+    alone = step(10, 4, 4, 4.9)
+    pair = [step(30, 20, 20, 4.5), step(31, 20, 21, 4.5)]  # 9 / sqrt 2 = 6.36 > 5.85
+    weak_pair = [step(50, 40, 40, 4.0), step(50, 40, 41, 4.0)]
+    twice = [step(70, 60, 60, 4.9), step(71, 60, 60, 4.9)]  # one pixel twice is not two pixels
+    events = find_events(table(alone, *pair, *weak_pair, *twice))
+    assert events.event_id.tolist() == [-1, 0, 0, -1, -1, -1, -1]
+
+
+def test_shared_charge_belongs_to_its_hit() -> None:
+    """One per cent of a hit of 500 sigma in its neighbours, which come out a few frames off."""
+    rows = [step(100, 9, 9, 900.0)]
+    rows += [step(100 + dt, 9 + dy, 9 + dx, 4.2, amplitude=35.0)
+             for dt, dy, dx in ((-4, 0, 1), (2, 0, -1), (0, 1, 0), (5, -1, 0))]  # fmt: skip
+    events = find_events(table(*rows))
+    assert len(events.table) == 1
+    assert events.table["spatial_extent"][0] == 5
+    assert events.table["first_frame"][0] == 100
+
+
+def test_fragments_join_by_amplitude() -> None:
+    """What is strong has an exact frame, so two strong hits four frames apart are two; a weak one joins."""
+    strong = find_events(table(step(50, 9, 9, 50.0), step(54, 9, 11, 50.0)))
+    weak = find_events(table(step(50, 9, 9, 50.0), step(54, 9, 11, 5.5, amplitude=35.0)))
+    assert len(strong.table) == 2
+    assert len(weak.table) == 1
+
+
+def test_a_snowball_is_one_event_and_takes_in_its_halo() -> None:
+    rng = np.random.default_rng(1)
+    ball = snowball(60, 70, 33, 5, 400, 8, rng)
+    hit = table(step(200, 62, 71, 40.0))
+    far = table(step(33, 10, 10, 40.0))
+    events = find_events(np.concatenate([ball, hit, far]))
+    assert sorted(events.table["type"]) == ["cosmic_ray", "cosmic_ray", "snowball"]
+    found = events.table[events.table["type"] == "snowball"].iloc[0]
+    assert found["first_frame"] == 33
+    assert np.hypot(found["y"] - 60, found["x"] - 70) < 0.5
+    assert found["circularity"] > 0.9
+    assert found["n_saturated"] == ball["saturating"].sum()
+    assert (events.event_id[: ball.size] == found["event_id"]).mean() > 0.97
+
+
+def test_a_long_track_is_no_snowball() -> None:
+    rows = [step(7, 3 + i // 2, 10 + i, 30.0) for i in range(60)]
+    events = find_events(table(*rows))
+    assert events.table["type"].tolist() == ["cosmic_ray"]
+
+
+def test_a_small_saturated_core_makes_a_snowball() -> None:
+    y, x = np.indices((11, 11))
+    r = np.hypot(y - 5, x - 5)
+    rows = [
+        step(5, int(a), int(b), 99.0 if r[a, b] <= 2 else 20.0, saturating=bool(r[a, b] <= 2))
+        for a, b in zip(*np.nonzero(r <= 2.9), strict=True)
+    ]
+    assert len(rows) < 30
+    assert find_events(table(*rows)).table["type"].tolist() == ["snowball"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_of_the_steps_does_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 300
+    rows = np.zeros(n, STEP)
+    rows["integration"], rows["frame"] = rng.integers(0, 2, n), rng.integers(1, 30, n)
+    rows["y"], rows["x"] = rng.integers(0, 25, n), rng.integers(0, 25, n)
+    rows["significance"] = rng.choice([4.0, 5.5, 7.0, 30.0], n)
+    rows["amplitude"], rows["sigma"], rows["threshold"] = rows["significance"] * 8, 10, 5
+    rows["saturating"] = rng.random(n) < 0.05
+    rows = np.concatenate([rows, snowball(12, 12, 12, 3, 200, 2, rng)])
+    order = rng.permutation(rows.size)
+    one, two = find_events(rows), find_events(rows[order])
+    assert one.table.equals(two.table)
+
+    # equal steps are interchangeable, so what each row says must agree, not which of the equal rows says it
+    def say(table: NDArray[Any], ids: NDArray[Any]) -> list[Any]:
+        return sorted((*row.tolist(), int(i)) for row, i in zip(table, ids, strict=True))
+
+    assert say(rows, one.event_id) == say(rows[order], two.event_id)
+    inside = one.event_id[one.event_id >= 0]
+    np.testing.assert_array_equal(np.bincount(inside, minlength=len(one.table)), one.table["n_steps"])
