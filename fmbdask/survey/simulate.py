@@ -43,7 +43,7 @@ FileFormat = Literal["fits", "zarr"]
 #: Exposures of at most this many values are made whole by one process.
 _SMALL = 64 * 2**20
 #: Values of the rows that are made in one go: what bounds the memory of a process.
-_BLOCK = 16 * 2**20
+_BLOCK = 8 * 2**20
 #: Tasks in flight for each process.
 _AHEAD = 2
 

@@ -146,8 +146,11 @@ def step_snr(frame, last, step, rate, pattern, out):  # type: ignore[no-untyped-
 
 
 @exact
-def shape_snr(shape, step, rate, pattern, out):  # type: ignore[no-untyped-def]
-    """Ideal signal-to-noise of known time series ``step[j] * shape[j]`` (n, T), pedestal and slope free."""
+def shape_snr(shape, last, step, rate, pattern, out):  # type: ignore[no-untyped-def]
+    """Ideal signal-to-noise of known time series ``step[j] * shape[j]`` (n, T), pedestal and slope free.
+
+    ``last`` (n,) is the number of usable frames; fewer than 3 give 0. The rest is as in :func:`step_snr`.
+    """
     frames = pattern.shape[1]
     used = np.arange(frames)
     model = np.empty((5, frames))
@@ -158,13 +161,15 @@ def shape_snr(shape, step, rate, pattern, out):  # type: ignore[no-untyped-def]
     d = np.empty(frames)
     x = np.empty(frames)
     timing(pattern, used, model)
-    m = frames - 1
     for j in range(shape.shape[0]):
-        total = factor(model, m, rate[j], weight, link, unit, scale)
-        for i in range(m):
-            d[i] = shape[j, i + 1] - shape[j, i]
-        square = solve(d, m, weight, link, x)
-        slope = 0.0
-        for i in range(m):
-            slope += model[0, i] * x[i]
-        out[j] = step[j] * math.sqrt(max(square - slope * slope / total, 0.0))
+        out[j] = 0.0
+        m = last[j] - 1
+        if m >= 2:
+            total = factor(model, m, rate[j], weight, link, unit, scale)
+            for i in range(m):
+                d[i] = shape[j, i + 1] - shape[j, i]
+            square = solve(d, m, weight, link, x)
+            slope = 0.0
+            for i in range(m):
+                slope += model[0, i] * x[i]
+            out[j] = step[j] * math.sqrt(max(square - slope * slope / total, 0.0))

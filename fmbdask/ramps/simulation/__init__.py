@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from .columns import EVENT_UNITS, KINDS, PIXEL_UNITS
 from .config import Effects, SimulationConfig
 from .exposure import ExposurePlan, Strip, plan_exposure, simulate_rows
 from .memory import make_exposure, simulate
 from .scoring import KindScore, Limits, Score, match
 from .streams import Exposure
-from .truth import EVENT_UNITS, KINDS, PIXEL_UNITS, Truth, make_truth
+from .truth import Truth, make_truth
 
 __all__ = [
     "EVENT_UNITS",

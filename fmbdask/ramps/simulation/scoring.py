@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from .truth import KINDS, Truth
+from .columns import KINDS
+from .truth import Truth
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,67 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fmbdask_kernels.covariance import read_pattern
 from fmbdask_kernels.simulation import shape_snr, step_snr
 
-from .deposits import Deposits, Float, coupled
+from .columns import EVENT_UNITS, KINDS, PIXEL_UNITS
+from .deposits import Deposits, Float, Int, coupled
 from .exposure import ExposurePlan
 from .response import capacity
+from .telegraph import TelegraphList
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = {"cosmic_ray": 1, "telegraph_noise": 2, "snowball": 3}
-
-#: Unit of every column of the events table; "1" has none.
-EVENT_UNITS = {
-    "event_id": "1",
-    "type": "1",
-    "integration": "1",
-    "y": "pixel",
-    "x": "pixel",
-    "first_frame": "frame",
-    "time": "s",
-    "amplitude": "electron",
-    "n_pixels": "pixel",
-    "snr": "1",
-    "peak_sigma": "1",
-    "n_saturated": "pixel",
-    "length": "pixel",
-    "angle": "degree",
-    "core_radius": "pixel",
-    "halo_amplitude": "electron",
-    "halo_scale": "pixel",
-    "axis_ratio": "1",
-    "period": "frame",
-    "duty": "1",
-    "transitions": "1",
-    "dwell_min": "frame",
-    "dwell_mean": "frame",
-}
-#: Unit of every column of the pixels table.
-PIXEL_UNITS = {
-    "event_id": "1",
-    "type": "1",
-    "integration": "1",
-    "y": "pixel",
-    "x": "pixel",
-    "first_frame": "frame",
-    "amplitude": "electron",
-    "sigma": "electron",
-    "rate": "electron / frame",
-    "snr": "1",
-    "saturated": "1",
-    "period": "frame",
-    "duty": "1",
-    "transitions": "1",
-    "dwell_min": "frame",
-    "dwell_mean": "frame",
-}
+#: Rows that are described at a time: bounds the memory, and changes nothing else.
+_ROWS = 64
+#: Pixels of a cosmic ray with a smaller charge are not listed [sigma].
+_FAINTEST = 0.05
 
 
 @dataclass(frozen=True)
@@ -98,104 +57,150 @@ def make_truth(plan: ExposurePlan) -> Truth:
     """
     import pandas as pd
 
-    config = plan.config
-    maps = plan.maps(0, config.image_shape[0])
-    gain = plan.gain
+    rows = plan.config.image_shape[0]
+    parts = []
+    for y0 in range(0, rows, _ROWS):
+        known = _known(plan, y0, min(y0 + _ROWS, rows))
+        parts += [_step_pixels(known), _telegraph_pixels(known)]
+    table = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
+    table["integration"] = 0
+    table = table.reindex(columns=list(PIXEL_UNITS)).sort_values(["event_id", "y", "x"], ignore_index=True)
+    whole = ["event_id", "integration", "y", "x", "first_frame"]
+    table = table.astype(dict.fromkeys(whole, np.int64) | {"saturated": bool, "type": object})
+    return Truth(_events(plan, table), table, _meta(plan))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What decides the signal-to-noise of the steps in some rows, with maps (ny, columns).
+
+    ``steps`` are the charges that the read-out shows, sorted by pixel, then frame; ``telegraph`` the pixels
+    of these rows, the first of them number ``first`` of the exposure.
+    """
+
+    plan: ExposurePlan
+    y0: int
+    steps: Deposits
+    telegraph: TelegraphList
+    first: int
+    sigma: Float
+    rate: Float
+    room: Float
+    pattern: Float
+
+    def at(self, y: Int, x: Int) -> tuple[Float, Float, Float]:
+        """Sigma, rate and room of pixels."""
+        place = (y - self.y0, x)
+        return self.sigma[place], self.rate[place], self.room[place]
+
+
+def _known(plan: ExposurePlan, y0: int, y1: int) -> _Known:
+    config, gain = plan.config, plan.gain
+    maps = plan.maps(y0 - 1, y1 + 1)
     rounding = gain / np.sqrt(12) if config.effects.quantisation else 0.0
     sigma = np.maximum(np.hypot(maps.noise.astype(np.float64), rounding), 1e-6)
     ipc = config.effects.ipc
-    neighbour, corner = (ipc.neighbour, ipc.corner) if ipc else (0.0, 0.0)
-    rate = _coupled_map(maps.rate.astype(np.float64), neighbour, corner)
-    room = capacity(config, maps, gain)
-    pattern = read_pattern(np.arange(config.num_frames))
-
-    held = plan.deposits.take(maps.gathers[plan.deposits.y, plan.deposits.x])
-    held = Deposits(
-        held.y, held.x, held.frame, held.event, np.minimum(held.charge, maps.full_well[held.y, held.x])
+    coupling = (ipc.neighbour, ipc.corner) if ipc else (0.0, 0.0)
+    held = plan.deposits.rows(y0 - 1, y1 + 1)
+    place = (held.y - y0 + 1, held.x)
+    held = replace(held, charge=np.minimum(held.charge, maps.full_well[place])).take(maps.gathers[place])
+    return _Known(
+        plan=plan,
+        y0=y0,
+        steps=coupled(held, *coupling, config.image_shape).rows(y0, y1),
+        telegraph=plan.telegraph.rows(y0, y1),
+        first=int(np.searchsorted(plan.telegraph.y, y0)),
+        sigma=sigma[1:-1],
+        rate=_coupled_map(maps.rate.astype(np.float64), *coupling)[1:-1],
+        room=capacity(config, maps, gain)[1:-1],
+        pattern=read_pattern(np.arange(config.num_frames)),
     )
-    steps = coupled(held, neighbour, corner, config.image_shape)
-    pixels = _step_pixels(steps, sigma, rate, room, pattern)
-    rays = plan.cosmic_rays.charge.size
-    keep = np.where(
-        pixels["event_id"] < rays,
-        steps.charge >= 0.05 * pixels["sigma"],
-        (pixels["amplitude"] >= pixels["sigma"]) | pixels["saturated"],
-    )
-    pixels = {name: column[keep] for name, column in pixels.items()}
-    telegraph = _telegraph_pixels(plan, sigma, rate, pattern)
-    telegraph["event_id"] += rays + plan.snowballs.radius.size
-
-    names = np.array(["cosmic_ray", "snowball"], object)
-    table = pd.DataFrame(pixels | {"type": names[(pixels["event_id"] >= rays).astype(np.int64)]})
-    table = pd.concat([table, pd.DataFrame(telegraph | {"type": "telegraph_noise"})], ignore_index=True)
-    table["integration"] = 0
-    table = table.reindex(columns=list(PIXEL_UNITS)).sort_values(["event_id", "y", "x"], ignore_index=True)
-    events = _events(plan, table)
-    whole = ["event_id", "integration", "y", "x", "first_frame"]
-    table = table.astype(dict.fromkeys(whole, np.int64) | {"saturated": bool, "type": object})
-    return Truth(events, table, _meta(plan))
 
 
-def _step_pixels(steps: Deposits, sigma: Float, rate: Float, room: Float, pattern: Float) -> dict[str, Any]:
-    """Describe single steps; ``steps`` are sorted by pixel, then frame."""
-    own_sigma, own_rate = sigma[steps.y, steps.x], rate[steps.y, steps.x]
-    own_room = room[steps.y, steps.x]
-    first = np.ones(steps.size, np.bool_)
-    first[1:] = (np.diff(steps.y) != 0) | (np.diff(steps.x) != 0)
-    group = np.cumsum(first) - 1
-    total = np.cumsum(steps.charge)
-    # charge of the pixel's earlier events
-    earlier = total - steps.charge
-    earlier = earlier - earlier[first][group] if steps.size else earlier
-    before = earlier + own_rate * steps.frame
-    amplitude = np.clip(own_room - before, 0, steps.charge)
-    saturated = before + own_rate + steps.charge >= own_room
-    frames = pattern.shape[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        end = np.ceil((own_room - earlier - steps.charge) / own_rate)
-    last = np.where(np.isfinite(end), np.clip(end, 0, frames), frames).astype(np.int64)
+def _step_pixels(known: _Known) -> dict[str, Any]:
+    """Describe the pixels of cosmic rays and snowballs."""
+    steps, frames = known.steps, known.pattern.shape[1]
+    sigma, rate, room = known.at(steps.y, steps.x)
+    earlier = _earlier(steps)
+    before = earlier + rate * steps.frame
+    amplitude = np.clip(room - before, 0, steps.charge)
+    saturated = before + rate + steps.charge >= room
+    last = _reads_below(room - earlier - steps.charge, rate, frames)
     # the first read above saturation still tells of the step
     last = np.where(saturated, steps.frame + 1, np.maximum(last, np.minimum(steps.frame + 1, frames)))
     snr = np.empty(steps.size)
-    step_snr(steps.frame, last, amplitude / own_sigma, own_rate / own_sigma**2, pattern, snr)
-    return {
+    step_snr(steps.frame, last, amplitude / sigma, rate / sigma**2, known.pattern, snr)
+    is_ray = steps.event < known.plan.cosmic_rays.charge.size
+    listed = np.where(is_ray, steps.charge >= _FAINTEST * sigma, (amplitude >= sigma) | saturated)
+    columns = {
         "event_id": steps.event,
+        "type": np.where(is_ray, "cosmic_ray", "snowball").astype(object),
         "y": steps.y,
         "x": steps.x,
         "first_frame": steps.frame,
         "amplitude": amplitude,
-        "sigma": own_sigma,
-        "rate": own_rate,
+        "sigma": sigma,
+        "rate": rate,
         "snr": snr,
         "saturated": saturated,
     }
+    return {name: column[listed] for name, column in columns.items()}
 
 
-def _telegraph_pixels(plan: ExposurePlan, sigma: Float, rate: Float, pattern: Float) -> dict[str, Any]:
-    pixels = plan.telegraph
-    own_sigma, own_rate = sigma[pixels.y, pixels.x], rate[pixels.y, pixels.x]
+def _telegraph_pixels(known: _Known) -> dict[str, Any]:
+    """Describe telegraph pixels; transitions and dwells are those before the pixel saturates."""
+    pixels, steps, frames = known.telegraph, known.steps, known.pattern.shape[1]
+    sigma, rate, room = known.at(pixels.y, pixels.x)
+    last = np.empty(pixels.y.size, np.int64)
+    for i, (y, x) in enumerate(zip(pixels.y, pixels.x, strict=True)):
+        here = (steps.y == y) & (steps.x == x)
+        level = rate[i] * np.arange(1, frames + 1)
+        for frame, charge in zip(steps.frame[here], steps.charge[here], strict=True):
+            level[frame:] += charge
+        last[i] = np.count_nonzero(level < room[i])
     snr = np.empty(pixels.y.size)
     shape = pixels.high.astype(np.float64)
-    shape_snr(shape, pixels.amplitude / own_sigma, own_rate / own_sigma**2, pattern, snr)
-    changes = np.diff(pixels.high, axis=1)
+    shape_snr(shape, last, pixels.amplitude / sigma, rate / sigma**2, known.pattern, snr)
+    changes = np.diff(pixels.high, axis=1) & (np.arange(1, frames) < last[:, None])
     transitions = changes.sum(axis=1)
-    runs = [np.diff(np.concatenate([[0], np.flatnonzero(row) + 1, [row.size + 1]])) for row in changes]
+    ends = zip(changes, last, strict=True)
+    runs = [np.diff(np.concatenate([[0], np.flatnonzero(row) + 1, [end]])) for row, end in ends]
+    before = known.plan.cosmic_rays.charge.size + known.plan.snowballs.radius.size
     return {
-        "event_id": np.arange(pixels.y.size),
+        "event_id": plan.cosmic_rays.charge.size
+        + plan.snowballs.radius.size
+        + known.first
+        + np.arange(last.size),
+        "type": np.full(last.size, "telegraph_noise", object),
         "y": pixels.y,
         "x": pixels.x,
         "first_frame": np.where(transitions > 0, changes.argmax(axis=1) + 1, 0),
         "amplitude": pixels.amplitude,
-        "sigma": own_sigma,
-        "rate": own_rate,
+        "sigma": sigma,
+        "rate": rate,
         "snr": snr,
-        "saturated": np.zeros(pixels.y.size, np.bool_),
+        "saturated": last < frames,
         "period": pixels.period,
         "duty": pixels.duty,
         "transitions": transitions.astype(np.float64),
         "dwell_min": np.array([run.min() for run in runs], np.float64),
         "dwell_mean": np.array([run.mean() for run in runs], np.float64),
     }
+
+
+def _earlier(steps: Deposits) -> Float:
+    """Charge that earlier events left in the pixel of each step."""
+    total = np.cumsum(steps.charge) - steps.charge
+    first = np.ones(steps.size, np.bool_)
+    first[1:] = (np.diff(steps.y) != 0) | (np.diff(steps.x) != 0)
+    return total - total[first][np.cumsum(first) - 1] if steps.size else total
+
+
+def _reads_below(room: Float, rate: Float, frames: int) -> Int:
+    """Reads before a current fills the room, whose first read comes after one frame time."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reads = np.ceil(room / rate) - 1
+    return np.where(np.isfinite(reads), np.clip(reads, 0, frames), frames).astype(np.int64)
 
 
 def _events(plan: ExposurePlan, pixels: pd.DataFrame) -> pd.DataFrame:
@@ -282,6 +287,3 @@ def _meta(plan: ExposurePlan) -> dict[str, Any]:
         "classes": {"background": 0} | KINDS,
         "configuration": plan.config.model_dump(mode="json"),
     }
-
-
-__all__ = ["EVENT_UNITS", "KINDS", "PIXEL_UNITS", "Truth", "make_truth"]

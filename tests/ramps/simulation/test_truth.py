@@ -201,3 +201,16 @@ def test_a_baseline_has_no_events() -> None:
     _, truth = simulate(shape=(10, 64, 64), baseline=True)
     assert truth.events.empty
     assert truth.pixels.empty
+
+
+def test_telegraph_noise_of_a_pixel_that_saturates_counts_until_then() -> None:
+    config = only(KINDS, dark_current_range=(1, 1), saturation_dn=2049, rtn_per_exp_range=(40, 40))
+    _, truth = simulate(config, seed=1)
+    full = simulate(only(KINDS, dark_current_range=(1, 1), rtn_per_exp_range=(40, 40)), seed=1)[1].pixels
+    pixels = truth.pixels
+    assert pixels.saturated.all()
+    assert not full.saturated.any()
+    assert (pixels.dwell_mean * (pixels.transitions + 1)).to_numpy() == pytest.approx(20)
+    assert (full.dwell_mean * (full.transitions + 1)).to_numpy() == pytest.approx(40)
+    assert pixels.transitions.sum() < full.transitions.sum()
+    assert (pixels.snr <= full.snr).all()
