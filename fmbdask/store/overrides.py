@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .readers import RampSource, format_of
-from .readers.files import frame_times, stamp_of
+from .readers.files import stamp_of
 from .readers.fits_header import parse_border, read_images
 from .readers.maps import FileMap
 from .readers.npy import read_npy_header
@@ -90,7 +90,7 @@ def describe(
     if frame_time is not None:
         if not math.isfinite(frame_time) or frame_time <= 0:
             raise InputError(f"frame_time is {frame_time}: give seconds above 0")
-        times = frame_times(source.reads_per_frame, frame_time)
+        times = frame_time * np.arange(1.0, source.shape[1] + 1)
     return Described(source, attrs, times, maps)
 
 

@@ -56,7 +56,7 @@ def open_ramp(path: str | os.PathLike[str], **overrides: Any) -> xr.DataArray:
     amplifier_layout : {"contiguous", "interleaved"}, optional
         Amplifiers side by side, or taking turns pixel by pixel.
     frame_time : float, optional
-        Time of one read [s].
+        Time from one frame to the next [s].
 
     Returns
     -------

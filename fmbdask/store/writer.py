@@ -60,7 +60,7 @@ class RampWriter:
     Raises
     ------
     InputError
-        If shape, type or format cannot be written.
+        If shape, type or format cannot be written; at the end of the block, if rows are missing.
     OutputExistsError
         If the path exists and is not to be overwritten.
     """
@@ -85,6 +85,7 @@ class RampWriter:
         self.frame_time = frame_time
         self.reads_per_frame = reads_per_frame
         self.temporary = temporary_name(self.path)
+        self._ledger = self.temporary.with_name(f"{self.temporary.name}.rows")
         self._offset = 0
         if self.dtype not in (np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64)):
             raise InputError(
@@ -123,9 +124,11 @@ class RampWriter:
     ) -> None:
         try:
             if kind is None:
+                self._check_complete()
                 publish(self.temporary, self.path)
         finally:
             discard(self.temporary)
+            discard(self._ledger)
 
     def write_rows(self, integration: int, y0: int, block: NDArray[Any]) -> None:
         """Write all frames of some whole rows.
@@ -157,6 +160,23 @@ class RampWriter:
             self._write_zarr(integration, y0, y1, block)
         else:
             self._write_fits(integration, y0, block)
+        # one short line at the end of a file is written whole, whichever process writes it
+        with open(self._ledger, "ab", buffering=0) as ledger:
+            ledger.write(f"{integration} {y0} {y1}\n".encode())
+
+    def _check_complete(self) -> None:
+        """Refuse an exposure with rows that nobody wrote: they would read as zero."""
+        written = np.zeros((self.shape[0], self.shape[2]), bool)
+        if self._ledger.exists():
+            for line in self._ledger.read_text().splitlines():
+                i, y0, y1 = map(int, line.split())
+                written[i, y0:y1] = True
+        if not written.all():
+            i, y = np.argwhere(~written)[0]
+            raise InputError(
+                f"{self.path} was not given {np.sum(~written)} of its {written.size} rows, the first of them "
+                f"row {y} of integration {i}: write all rows"
+            )
 
     def _write_zarr(self, integration: int, y0: int, y1: int, block: NDArray[Any]) -> None:
         import zarr

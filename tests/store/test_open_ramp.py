@@ -220,3 +220,25 @@ def test_zarr_of_any_version(tmp_path: Path, zarr_format: Any, name: str) -> Non
         zarr.create_array(tmp_path / "x.zarr", data=data, chunks=chunks, zarr_format=zarr_format)
     opened = open_ramp(tmp_path / "x.zarr")
     np.testing.assert_array_equal(opened.values, data.reshape(opened.shape))
+
+
+def test_zarr_axes_in_another_order_are_refused(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "x.zarr")
+    group.create_array("ramp", data=ramp(), dimension_names=("y", "x", "frame"))
+    with pytest.raises(InputError, match=r"x\.zarr\[ramp\] has axes in order y, x, frame: store"):
+        open_ramp(tmp_path / "x.zarr")
+
+
+def test_chunks_that_make_reading_slow_are_told(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "x.zarr", shape=(450, 600, 600), chunks=(1, 600, 600), dtype=np.uint16)
+    with pytest.warns(UserWarning, match="decodes 22 times what it needs: ingest the exposure first"):
+        open_ramp(tmp_path / "x.zarr")
+
+
+def test_zarr_timing_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    for name, values in (("read_times", [0.0, 1, 1, 2]), ("reads_per_frame", [1, 1, 0, 1])):
+        group = zarr.create_group(tmp_path / f"{name}.zarr")
+        group.create_array("ramp", data=ramp((4, 3, 3)))
+        group.create_array(name, data=np.array(values))
+        with pytest.raises(InputError, match=rf"{name}\.zarr\[{name}\] must hold 4"):
+            open_ramp(tmp_path / f"{name}.zarr")

@@ -76,6 +76,17 @@ def test_written_fits_is_what_astropy_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["fits", "zarr"])
+def test_rows_that_nobody_wrote_are_no_zeros(tmp_path: Path, file_format: str) -> None:
+    def forget() -> None:
+        with RampWriter(tmp_path / "x", (2, 5, 20, 30), file_format=file_format) as writer:
+            writer.write_rows(0, 0, ramp((5, 20, 30)))
+
+    with pytest.raises(InputError, match="not given 20 of its 40 rows, the first of .* integration 1"):
+        forget()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file_format", ["fits", "zarr"])
 def test_an_error_while_writing_leaves_nothing(tmp_path: Path, file_format: str) -> None:
     def fail() -> None:
         with RampWriter(tmp_path / "x", (5, 20, 30), file_format=file_format) as writer:
@@ -100,6 +111,7 @@ def test_strips_that_do_not_fit_are_refused(tmp_path: Path, monkeypatch: pytest.
                 writer.write_rows(0, y0, block)
         with pytest.raises(InputError, match="multiples of 16 rows"):
             writer.write_rows(0, 0, ramp((5, 17, 30)))
+        writer.write_rows(0, 0, ramp((5, 40, 30)))
 
 
 @pytest.mark.parametrize(

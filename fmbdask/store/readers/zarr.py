@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...regions import Region
+from ...regions import Region, edge_for
 from .files import Stamp, check_unchanged, ramp_shape, stamp_of, working_dtype
 from .fits_header import default_exposure
 from .maps import FileMap
 from .protocol import Exposure, RampSource
 
+DIMS = ("integration", "frame", "y", "x")
+#: Times a region's own size that may be decoded for it without a warning.
+SLOW = 4
 ARRAY_NAMES = ("ramp", "data")
 #: Two-dimensional arrays beside the ramp that are understood.
 MAP_NAMES = ("bad_pixel", "gain_map", "read_noise_map", "saturation_map", "linearity")
@@ -135,6 +139,8 @@ def open_zarr(path: str) -> ZarrRamp:
     where = f"{path}[{member}]" if member else path
     full = ramp_shape(array.shape, where)
     dtype = working_dtype(array.dtype, where)
+    _check_axes(array, where)
+    _warn_of_slow_chunks(array.chunks, full, dtype, path)
     stored: Mapping[str, Any] = dict(node.attrs) | dict(array.attrs)
     attrs = {**default_exposure(path), **_attrs(stored)}
     flags_member = "flags" if "flags" in group and member else ""
@@ -172,6 +178,29 @@ def _edge(chunks: tuple[int, ...], shape: tuple[int, int, int, int]) -> int | No
     edge = max(chunks[-2:])
     whole = (shape[1], min(edge, shape[2]), min(edge, shape[3]))
     return int(edge) if tuple(chunks[-3:]) == whole else None
+
+
+def _check_axes(array: Any, where: str) -> None:
+    """Refuse an array whose named axes are in another order."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    wanted = DIMS[-len(array.shape) :]
+    if names and tuple(names) != wanted and sorted(map(str, names)) == sorted(wanted):
+        raise InputError(f"{where} has axes in order {', '.join(names)}: store it as {', '.join(wanted)}")
+
+
+def _warn_of_slow_chunks(
+    chunks: tuple[int, ...], shape: tuple[int, int, int, int], dtype: np.dtype[Any], path: str
+) -> None:
+    """Say so when a region of all frames would decode far more than itself."""
+    edge = edge_for(shape[1], dtype.itemsize)
+    height, width = (min(edge, n) for n in shape[2:])
+    times = max(chunks[-2] / height, 1) * max(chunks[-1] / width, 1)
+    if times > SLOW:
+        warnings.warn(
+            f"{path} has chunks of {chunks}, of which every region of {height} x {width} pixels decodes "
+            f"{times:.0f} times what it needs: ingest the exposure first",
+            stacklevel=2,
+        )
 
 
 def _attrs(stored: Mapping[str, Any]) -> dict[str, Any]:
