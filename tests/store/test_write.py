@@ -81,7 +81,7 @@ def test_rows_that_nobody_wrote_are_no_zeros(tmp_path: Path, file_format: str) -
         with RampWriter(tmp_path / "x", (2, 5, 20, 30), file_format=file_format) as writer:
             writer.write_rows(0, 0, ramp((5, 20, 30)))
 
-    with pytest.raises(InputError, match="not given 20 of its 40 rows, the first of .* integration 1"):
+    with pytest.raises(InputError, match=r"not given 20 of its 40 rows, the first of .* integration 1"):
         forget()
     assert list(tmp_path.iterdir()) == []
 
