@@ -73,6 +73,17 @@ def open_ramp(path: str | os.PathLike[str], **overrides: Any) -> xr.DataArray:
     ------
     InputError
         If the file, a map or a value cannot be used; one sentence that says why.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/dark.npy"
+    >>> np.save(path, np.zeros((10, 64, 48), np.uint16))
+    >>> ramp = open_ramp(path, gain=1.5, frame_time=10.0)
+    >>> ramp.sizes["frame"], ramp.dtype, ramp.attrs["exposure"], ramp.attrs["gain"]
+    (10, dtype('uint16'), 'dark', 1.5)
+    >>> ramp.read_times.values[:3]
+    array([10., 20., 30.])
     """
     return label(describe(open_source(path), **overrides))
 
@@ -112,17 +123,16 @@ class _Window:
         self.ndim = 4
         self.dtype = np.dtype(np.uint8) if flags else source.dtype
 
-    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        spans = [k if isinstance(k, slice) else slice(k, k + 1) for k in key]
-        bounds = [s.indices(n) for s, n in zip(spans, self.shape, strict=True)]
-        (i0, i1, _), _, (y0, y1, _), (x0, x1, _) = bounds
+    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        asked = [k if isinstance(k, slice) else slice(k, k + 1) for k in key]
+        wanted = [range(n)[k] for k, n in zip(asked, self.shape, strict=True)]
+        spans = [(min(r, default=0), max(r, default=-1) + 1) for r in wanted]
+        integrations, frames, (y0, y1), (x0, x1) = spans
         read = self.source.read_flags if self.flags else self.source.read
-        blocks = [read(Region(i, y0, y1, x0, x1)) for i in range(i0, i1)]
+        blocks = [read(Region(i, y0, y1, x0, x1))[slice(*frames)] for i in range(*integrations)]
+        # one block is the rule: it is passed on without a copy
         block = blocks[0][None] if len(blocks) == 1 else np.stack(blocks)
-        rest = tuple(slice(None, None, s.step) if n != 1 else s for n, s in enumerate(spans))
-        whole: NDArray[Any] = block[rest]
-        drop = tuple(0 if not isinstance(k, slice) else slice(None) for k in key)
-        return whole[drop]
+        return np.asarray(block[tuple(0 if isinstance(k, int) else slice(None, None, k.step) for k in key)])
 
 
 def _lazy(source: RampSource, flags: bool = False) -> da.Array:
@@ -161,5 +171,6 @@ def _lazy_map(file_map: FileMap) -> da.Array:
     key = f"map-{tokenize(file_map, tuple(stamp_of(file_map.path)))}"
     read = delayed(np.asarray, pure=True)(file_map, dask_key_name=key)
     meta = np.empty((0,) * len(file_map.shape), file_map.dtype)
-    lazy: da.Array = da.from_delayed(read, file_map.shape, file_map.dtype, meta=meta)  # type: ignore[no-untyped-call]
+    shape, dtype = file_map.shape, file_map.dtype
+    lazy: da.Array = da.from_delayed(read, shape, dtype, meta=meta)  # type: ignore[no-untyped-call]
     return lazy
