@@ -60,7 +60,8 @@ def write_stored(
     for axis, size in enumerate(reversed(stored.shape), 1):
         header[f"NAXIS{axis}"] = size
     if (scale, zero) != (1.0, 0.0):
-        header["BSCALE"], header["BZERO"] = scale, zero
+        header["BSCALE"] = scale
+        header["BZERO"] = int(zero) if zero.is_integer() else zero
     if blank is not None:
         header["BLANK"] = blank
     body = stored.tobytes()
@@ -82,8 +83,10 @@ def test_any_storage_gives_its_numbers_back(
         found = np.stack([source.read(Region(i, 0, shape[2], 0, shape[3])) for i in range(shape[0])])
         window = source.read(Region(shape[0] - 1, shape[2] // 2, shape[2], shape[3] // 3, shape[3]))
         flags = source.read_flags(Region(0, 0, shape[2], 0, shape[3]))
-        with fits.open(path, memmap=False) as hdus:
-            theirs = np.asarray(hdus[0].data, np.float64).reshape(shape)
+        if blank is None:  # astropy stumbles over BLANK in bytes and unsigned integers
+            with fits.open(path, memmap=False) as hdus:
+                theirs = np.asarray(hdus[0].data, np.float64).reshape(shape)
+            np.testing.assert_allclose(found, theirs, rtol=3e-7, atol=1e-3 * (bitpix < 32))
     exact = stored.astype(np.float64) * scale + zero
     if blank is not None:
         exact[stored == blank] = np.nan
@@ -96,8 +99,6 @@ def test_any_storage_gives_its_numbers_back(
     np.testing.assert_array_equal(window, found[-1][:, shape[2] // 2 :, shape[3] // 3 :])
     assert window.flags.c_contiguous
     np.testing.assert_array_equal(flags, np.isnan(exact[0]).astype(np.uint8))
-    if blank is None:
-        np.testing.assert_allclose(found, theirs, rtol=3e-7, atol=1e-3 * (bitpix < 32))
     if (bitpix, scale, zero, blank) == (16, 1.0, 32768.0, None) or (bitpix, scale, zero) == (8, 1.0, 0.0):
         assert (found.dtype == np.uint16) == (blank is None)
 
