@@ -93,7 +93,7 @@ def resolve(
     try:
         value = model.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(explain(error, origins)) from None
+        raise ConfigError(explain(error, origins, merged)) from None
     return Resolved(value, {key: origin_of(key, origins) for key, _ in leaves(value)})
 
 
@@ -267,16 +267,32 @@ def leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+def explain(error: ValidationError, origins: Mapping[str, str], values: Mapping[str, Any]) -> str:
     """All mistakes of a configuration in one sentence, each with the place of the value."""
-    parts = []
+    wants: dict[tuple[str, str], list[str]] = {}
     for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"])
-        owner = max(
-            (name for name in origins if key == name or key.startswith(f"{name}.")), key=len, default=None
+        place = (
+            place_of(detail["loc"], values) if detail["type"] != "missing" else list(map(str, detail["loc"]))
         )
+        owner = next(
+            (key for key in (".".join(place[:n]) for n in range(len(place), 0, -1)) if key in origins), None
+        )
+        message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        shown = ""
+        if owner and detail["type"] != "value_error":
+            message, shown = message.split(", ")[0], f", not {detail['input']!r}"
         where = f"{origins[owner]}: " if owner else ""
-        message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-        shown = f", not {detail['input']!r}" if owner and detail["type"] != "value_error" else ""
-        parts.append(f"{where}{key} {message}{shown}" if key else f"{where}{message}")
-    return "; ".join(parts)
+        wants.setdefault((f"{where}{'.'.join(place)}", shown), []).append(message)
+    return "; ".join(f"{what} {' or '.join(words)}{shown}".strip() for (what, shown), words in wants.items())
+
+
+def place_of(loc: tuple[int | str, ...], values: Any) -> list[str]:
+    """Keys and positions that lead to a value; alternatives that pydantic names between are left out."""
+    found = []
+    for part in loc:
+        if (isinstance(values, Mapping) and part in values) or (
+            isinstance(values, list | tuple) and isinstance(part, int)
+        ):
+            values = values[part]
+            found.append(str(part))
+    return found

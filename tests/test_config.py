@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from fmbdask.config import resolve
 from fmbdask.errors import ConfigError
@@ -24,6 +24,7 @@ class Toy(BaseModel):
     kind: Literal["all", "none"] = "all"
     span: tuple[float, float] = (0.0, 1.0)
     gains: dict[str, float] = {"a": 1.0}
+    skip: Literal["auto"] | NonNegativeInt = "auto"
     halo: Halo = Halo()
     tail: Halo | None = Halo(scale=20.0)
 
@@ -53,6 +54,7 @@ def test_each_layer_wins_over_those_below(folder: Path) -> None:
         "kind": "fmbdask.yaml",
         "span": "default",
         "gains": "default",
+        "skip": "default",
         "halo.scale": "--scale",
         "halo.ratio": "fmbdask.yaml",
         "tail.scale": "default",
@@ -119,7 +121,7 @@ def test_numbers_in_scientific_notation(folder: Path) -> None:
         ("halo: {scal: 2}\n", "task.yaml: there is no setting halo.scal; the nearest is halo.scale"),
         (
             "zzz: 2\n",
-            "task.yaml: there is no setting zzz; known are threshold, kind, span, gains, halo, tail",
+            "task.yaml: there is no setting zzz; known are threshold, kind, span, gains, skip, halo, tail",
         ),
         ("halo: 3\n", "task.yaml: halo must hold `key: value` lines, not 3"),
         ("- 1\n", "task.yaml: the top level must be `key: value` lines, not a list"),
@@ -130,13 +132,15 @@ def test_numbers_in_scientific_notation(folder: Path) -> None:
         ),
         (
             "threshold: high\n",
-            "task.yaml: threshold should be a valid number, unable to parse string as a number, not 'high'",
+            "task.yaml: threshold should be a valid number, not 'high'",
         ),
+        ("skip: many\n", "task.yaml: skip should be 'auto' or should be a valid integer, not 'many'"),
+        ("gains: {a: low}\n", "task.yaml: gains.a should be a valid number, not 'low'"),
         ("halo: {ratio: 2}\n", "task.yaml: halo.ratio should be less than or equal to 1, not 2"),
         ("kind: some\n", "task.yaml: kind should be 'all' or 'none', not 'some'"),
         (
             "span: [0, x]\n",
-            "task.yaml: span.1 should be a valid number, unable to parse string as a number, not 'x'",
+            "task.yaml: span.1 should be a valid number, not 'x'",
         ),
     ],
 )

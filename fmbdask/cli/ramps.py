@@ -113,8 +113,8 @@ def detect(
     amplifier_layout: Annotated[Layout | None, typer.Option(help="Which columns an amplifier reads.")] = None,
     frame_time: Annotated[float | None, typer.Option(min=0, help="Seconds between frames.")] = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="False alarms per clean pixel ramp.")] = None,
-    skip_first: Annotated[int | None, typer.Option(min=0, help="Frames to leave out at the start.")] = None,
-    skip_last: Annotated[int | None, typer.Option(min=0, help="Frames to leave out at the end.")] = None,
+    skip_first: Annotated[str | None, typer.Option(help="Frames to leave out at the start, or auto.")] = None,
+    skip_last: Annotated[str | None, typer.Option(help="Frames to leave out at the end, or auto.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
 ) -> None:
     """Find cosmic rays, telegraph noise and snowballs: a catalogue, a mask and a rate image each."""
