@@ -57,7 +57,8 @@ def prepare(index, n, sigma, pattern, frame, amplitude, steps, rss, work, reads)
     """Put a ramp without its hits in units of sigma.
 
     Returns the number of steps that are no hits, their mean size, the largest negative one [sigma] and the
-    bits of those that are hits. A hit stays in the ramp for ever and dwarfs the flips; taking it out leaves them as they were.
+    bits of those that are hits. A hit stays in the ramp for ever and dwarfs the flips; taking it out leaves
+    them as they were.
     """
     d, y, time = work[DIFFERENCE], reads[LEVEL], reads[TIME]
     deepest = 0.0
