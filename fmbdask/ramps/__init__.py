@@ -1,0 +1,10 @@
+"""Ramps of infrared detectors: simulate them, take their features, find their events."""
+
+from __future__ import annotations
+
+from .config import DetectionConfig
+from .detect import Detection, detect
+from .features import features
+from .simulation import simulate
+
+__all__ = ["Detection", "DetectionConfig", "detect", "features", "simulate"]

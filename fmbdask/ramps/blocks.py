@@ -1,0 +1,129 @@
+"""A ramp cut into blocks, and a function of regions mapped over them by dask, one task a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from fmbdask_kernels.temporal import PLANES
+from numpy.typing import NDArray
+
+from ..regions import Region, edge_for
+from .prepare import Prepared
+from .region import Limits, RegionResult, region_features, search_region
+
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Calls a function with the data and limits of each block, and with the region it is."""
+
+    function: Callable[[NDArray[Any], Prepared, Region, Limits], NDArray[Any]]
+    prepared: list[Prepared]
+    edges: list[NDArray[np.int64]]
+    maps: Mapping[str, NDArray[Any]]
+
+    def __call__(
+        self, block: NDArray[Any], flags: NDArray[np.uint8] | None = None, *, block_id: tuple[int, ...]
+    ) -> NDArray[Any]:
+        i, _, row, column = block_id
+        y, x = self.edges
+        region = Region(i, int(y[row]), int(y[row + 1]), int(x[column]), int(x[column + 1]))
+        cut = {name: m[region.y, region.x] for name, m in self.maps.items()}
+        limits = Limits.of(
+            self.prepared[i],
+            region,
+            None if flags is None else flags[0],
+            cut["bad_pixel"].astype(bool) if "bad_pixel" in cut else None,
+            cut.get("saturation_map"),
+        )
+        return self.function(np.ascontiguousarray(block[0]), self.prepared[i], region, limits)
+
+
+def _map(
+    ramp: xr.DataArray,
+    function: Callable[..., NDArray[Any]],
+    prepared: list[Prepared],
+    planes: int,
+    dtype: Any,
+    whole: bool,
+) -> da.Array:
+    """Map over the blocks: (1, T, ny, nx) becomes (1, planes, ny, nx), or (1, 1, 1, 1) unless ``whole``."""
+    lazy = chunked(ramp)
+    maps = {n: np.asarray(ramp.coords[n].values) for n in ("bad_pixel", "saturation_map") if n in ramp.coords}
+    arrays = [lazy]
+    if "flags" in ramp.coords:
+        arrays.append(da.asarray(ramp.coords["flags"].data).rechunk(lazy.chunks))
+    edges = [np.cumsum((0, *lazy.chunks[axis])) for axis in (2, 3)]
+    spatial = lazy.chunks[2:] if whole else tuple((1,) * len(c) for c in lazy.chunks[2:])
+    chunks = (lazy.chunks[0], (planes,), *spatial)
+    meta = np.empty((0,) * 4, dtype)
+    return da.map_blocks(
+        _Blocks(function, prepared, edges, maps), *arrays, dtype=dtype, chunks=chunks, meta=meta, name=False
+    )
+
+
+def _boxed(data: NDArray[Any], prepared: Prepared, region: Region, limits: Limits) -> NDArray[Any]:
+    out = np.empty((1, 1, 1, 1), object)
+    out[0, 0, 0, 0] = search_region(data, prepared, region, limits)
+    return out
+
+
+def _boxed_with_features(
+    data: NDArray[Any], prepared: Prepared, region: Region, limits: Limits
+) -> NDArray[Any]:
+    out = np.empty((1, 1, 1, 1), object)
+    out[0, 0, 0, 0] = search_region(data, prepared, region, limits, features=True)
+    return out
+
+
+def _stacked(data: NDArray[Any], prepared: Prepared, region: Region, limits: Limits) -> NDArray[Any]:
+    return region_features(data, prepared, region, limits)[None]
+
+
+def search(
+    ramp: xr.DataArray, prepared: list[Prepared], *, features: bool = False, progress: Report | None = None
+) -> list[RegionResult]:
+    """Search all regions of an exposure on whatever scheduler dask has."""
+    grid = _map(ramp, _boxed_with_features if features else _boxed, prepared, 1, object, whole=False)
+    if progress is None:
+        return list(grid.compute().ravel())
+    with _Reported(progress, grid.size):
+        return list(grid.compute().ravel())
+
+
+def feature_planes(ramp: xr.DataArray, prepared: list[Prepared]) -> da.Array:
+    """Lazy temporal features, (integration, planes, y, x)."""
+    return _map(ramp, _stacked, prepared, len(PLANES), np.float32, whole=True)
+
+
+def chunked(ramp: xr.DataArray) -> da.Array:
+    """One integration and all frames a chunk; squares of a size that suits the caches."""
+    integrations, frames, rows, columns = ramp.shape
+    edge = edge_for(frames, ramp.dtype.itemsize)
+    if not dask.is_dask_collection(ramp.data):
+        return da.from_array(ramp.data, chunks=(1, frames, edge, edge), name=False)
+    lazy: da.Array = ramp.data
+    whole = len(lazy.chunks[1]) == 1 and all(c == 1 for c in lazy.chunks[0])
+    if not whole or max(lazy.chunks[2] + lazy.chunks[3]) > 4 * edge:
+        lazy = lazy.rechunk((1, frames, edge, edge))
+    return lazy
+
+
+class _Reported(dask.callbacks.Callback):  # type: ignore[misc]
+    """Counts finished regions for a progress bar."""
+
+    def __init__(self, report: Report, total: int) -> None:
+        super().__init__()
+        self.report, self.total, self.done = report, total, 0
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
+        if isinstance(result, np.ndarray) and result.dtype == object:
+            self.done += 1
+            self.report(self.done, self.total, "regions")

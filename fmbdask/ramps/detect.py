@@ -1,0 +1,141 @@
+"""A labelled ramp in, its events and maps out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from pydantic import ValidationError
+
+from ..errors import ConfigError
+from . import reduce
+from .blocks import Report, search
+from .config import DetectionConfig
+from .detector import as_ramp, describe
+from .linearity import linearise
+from .prepare import Prepared, prepare
+from .region import RegionResult
+from .sample import read
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What was found in one exposure.
+
+    Attributes
+    ----------
+    events : DataFrame
+        One row per event; :data:`fmbdask.ramps.reduce.COLUMNS`.
+    maps : Dataset
+        ``mask`` (codes 0 background, 1 cosmic ray, 2 telegraph noise, 3 snowball; where kinds overlap the
+        higher code stays), ``rate`` and ``rate_error``, and every feature when asked for.
+    info : dict
+        Frames used, false alarms expected and seen, thresholds, scales, and notes.
+    """
+
+    events: pd.DataFrame
+    maps: xr.Dataset
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {kind}" for kind, n in self.events["type"].value_counts().items())
+        return f"<Detection: {counts or 'no events'}>"
+
+
+def detect(
+    ramp: xr.DataArray,
+    config: DetectionConfig | Mapping[str, Any] | None = None,
+    *,
+    features: bool = False,
+    progress: Report | None = None,
+    **options: Any,
+) -> Detection:
+    """Find cosmic rays, telegraph pixels and snowballs in a ramp.
+
+    Parameters
+    ----------
+    ramp : DataArray
+        As :func:`fmbdask.open_ramp` gives it, or any array with dimensions (integration,) frame, y, x [DN].
+    config : DetectionConfig or mapping, optional
+    features : bool
+        Whether the maps hold every temporal feature.
+    progress : callable, optional
+        Called with (regions done, regions, text).
+    **options
+        Fields of :class:`~fmbdask.ramps.config.DetectionConfig`, over those of ``config``.
+
+    Returns
+    -------
+    Detection
+        The same bits for any chunks, number of threads or workers.
+
+    Raises
+    ------
+    InputError
+        If the ramp cannot be used.
+    ConfigError
+        If an option is unknown or out of range.
+
+    Examples
+    --------
+    >>> import fmbdask as fm
+    >>> ramp, truth = fm.ramps.simulate(shape=(30, 64, 64), seed=1)
+    >>> found = fm.ramps.detect(ramp, false_alarm_rate=1e-5)
+    >>> found.maps.rate.dims
+    ('integration', 'y', 'x')
+    """
+    settings = configure(config, options)
+    ramp = as_ramp(ramp)
+    detector = describe(ramp)
+    ramp = linearise(ramp, detector)
+    prepared = [prepare(ramp, detector, settings, i) for i in range(detector.shape[0])]
+    results = search(ramp, prepared, features=features, progress=progress)
+    events, maps = reduce.reduce_exposure(
+        results, prepared, detector, settings, lambda region: read(ramp, region)
+    )
+    maps.attrs = {"exposure": detector.exposure, "source": detector.source}
+    return Detection(events, maps, summarise(results, prepared, settings))
+
+
+def configure(
+    config: DetectionConfig | Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> DetectionConfig:
+    """Put options over a configuration.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or out of range.
+    """
+    base = config.model_dump() if isinstance(config, DetectionConfig) else dict(config or {})
+    try:
+        return DetectionConfig.model_validate(base | dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"option {name} of the ramp detector: {first['msg']}") from None
+
+
+def summarise(
+    results: list[RegionResult], prepared: list[Prepared], config: DetectionConfig
+) -> dict[str, Any]:
+    """What was decided and what to expect, for the reader of a result."""
+    first = prepared[0]
+    tested = sum(r.tested for r in results)
+    notes = [
+        f"integration {p.integration}: {n}" if len(prepared) > 1 else n for p in prepared for n in p.notes
+    ]
+    return {
+        "frames_used": [int(f) for f in first.used],
+        "pixels_tested": tested,
+        "false_alarms_expected": config.false_alarm_rate * tested,
+        "negative_steps_beyond_threshold": sum(r.beyond for r in results),
+        "threshold_sigma": float(first.isolated[0]),
+        "scale": [float(s) for s in first.noise.scale[:, 0]],
+        "read_noise_dn": [float(s) for s in np.sqrt(first.noise.variance)],
+        "notes": notes,
+    }

@@ -1,0 +1,293 @@
+"""Offsets that many pixels share in a read, and reads that are not worth using, measured on one exposure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from fmbdask_kernels.reference import active_sums, group_offsets
+from fmbdask_kernels.temporal import MAD_SIGMA
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..regions import Region
+from .config import DetectionConfig
+from .detector import MIN_FRAMES, Detector
+from .sample import read
+
+Float = NDArray[np.float32]
+
+#: Differences of a pixel are winsorised at this many sigma before they are averaged over pixels.
+REACH = 4.5
+#: Reads over which the slow part of the offset of a row is left alone: sums of errors wander.
+ROW_WINDOW = 9
+#: A read at either end is left out when its scatter exceeds the usual one by this factor, ...
+SETTLING_SCATTER = 1.25
+#: ... or its common offset by this many read sigma and this many times its usual scatter.
+SETTLING_OFFSET, SETTLING_TIMES = 0.5, 5.0
+#: Largest share of the reads that settling may take from either end.
+SETTLING_SHARE = 0.15
+#: Offsets that explain less than this share of their own variance beyond noise are not subtracted.
+WORTH = 0.2
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Offsets to subtract from the used reads [DN]: ``column + gradient * height + row``.
+
+    ``column`` and ``gradient`` (N, nx), ``height`` (ny,), ``row`` (N, ny).
+    """
+
+    column: Float
+    gradient: Float
+    height: Float
+    row: Float
+
+    def at(self, y: NDArray[np.intp], x: NDArray[np.intp]) -> Float:
+        """Offsets of single pixels, (K, N)."""
+        sloped = self.gradient[:, x] * self.height[y]
+        return np.ascontiguousarray(((self.column[:, x] + sloped) + self.row[:, y]).T)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the active pixels of the blocks have in common, over all T frames.
+
+    ``group`` (T - 1, groups): mean winsorised difference of each group; ``group_pixels`` (groups,);
+    ``row`` (T - 1, ny) and ``row_pixels`` (ny,) the same of rows, less the groups; ``scatter`` (T - 1,): mean
+    square of the winsorised differences [DN^2]; ``variance`` (amplifiers,): robust variance of a difference.
+    """
+
+    group: NDArray[np.float64]
+    group_pixels: NDArray[np.int64]
+    row: NDArray[np.float64]
+    row_pixels: NDArray[np.int64]
+    scatter: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    slope: NDArray[np.float64]
+
+
+def reference_offsets(ramp: xr.DataArray, detector: Detector, integration: int) -> Correction:
+    """Offsets of every frame from the reference border; zero where there is none."""
+    frames, rows, columns = detector.shape[1:]
+    bottom, top, left, right = detector.border
+    groups = int(detector.group.max()) + 1
+    used = np.arange(frames)
+    ends = []
+    for y0, y1 in ((0, bottom), (rows - top, rows)):
+        if y1 > y0:
+            strip = read(ramp, Region(integration, y0, y1, 0, columns))
+            ends.append(((y0 + y1 - 1) / 2, *group_offsets(strip, used, detector.group, groups)))
+    column = np.zeros((frames, groups))
+    gradient = np.zeros((frames, groups))
+    middle = (rows - 1) / 2
+    if ends:
+        weight = sum(e[2] for e in ends)
+        column = sum(e[1] * e[2] for e in ends) / np.maximum(weight, 1)
+        if len(ends) == 2:
+            (low, a, na), (high, b, nb) = ends
+            gradient, column = _gradient(a, na, b, nb, low, high, middle, column)
+    elif left or right:
+        # amplifiers that take turns meet every group in the side columns
+        parts = []
+        for x0, x1 in ((0, left), (columns - right, columns)):
+            if x1 > x0:
+                strip = read(ramp, Region(integration, 0, rows, x0, x1))
+                parts.append(group_offsets(strip, used, detector.group[x0:x1], groups))
+        weight = sum(n for _, n in parts)
+        column = sum(m * n for m, n in parts) / np.maximum(weight, 1)
+    height = ((np.arange(rows) - middle) / max(rows - 1, 1)).astype(np.float32)
+    return Correction(
+        column.astype(np.float32)[:, detector.group],
+        gradient.astype(np.float32)[:, detector.group],
+        height,
+        np.zeros((frames, rows), np.float32),
+    )
+
+
+def _gradient(
+    a: NDArray[np.float64],
+    na: NDArray[np.int64],
+    b: NDArray[np.float64],
+    nb: NDArray[np.int64],
+    low: float,
+    high: float,
+    middle: float,
+    column: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Difference of top and bottom over the height of the frame, shrunk by its own noise, and the offset at mid height."""
+    both = ((na > 0) & (nb > 0)).all(axis=0)
+    gradient = np.zeros_like(a)
+    if not both.any():
+        return gradient, column
+    difference = (b - a)[:, both]
+    # noise shows from read to read; a gradient worth having is larger, or slower
+    noise = np.mean(np.diff(difference, axis=0) ** 2) / 2
+    power = np.mean((difference - difference.mean(axis=0)) ** 2)
+    share = max(0.0, 1 - noise / power) if power > 0 else 0.0
+    if share < WORTH:
+        return gradient, column
+    span = 2 * middle
+    gradient[:, both] = share * difference * span / (high - low)
+    interpolated = a + (b - a) * (middle - low) / (high - low)
+    result = column.copy()
+    result[:, both] += share * (interpolated - column)[:, both]
+    return gradient, result
+
+
+def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks: list[Region]) -> Shared:
+    """Average what the pixels of the blocks do together from read to read."""
+    frames, rows, columns = detector.shape[1:]
+    groups, amplifiers = int(detector.group.max()) + 1, int(detector.amplifier.max()) + 1
+    used = np.arange(frames)
+    group = np.zeros((frames - 1, groups))
+    group_pixels = np.zeros(groups, np.int64)
+    row, row_pixels = np.zeros((frames - 1, rows)), np.zeros(rows, np.int64)
+    overlap = np.zeros((rows, groups))
+    scatter = np.zeros(frames - 1)
+    spreads: list[list[NDArray[np.float64]]] = [[] for _ in range(amplifiers)]
+    slopes: list[list[NDArray[np.float64]]] = [[] for _ in range(amplifiers)]
+    for block in blocks:
+        data = read(ramp, block)
+        amplifier = detector.amplifier[block.x]
+        spread, slope = _spread(data, amplifier)
+        for a, value in spread.items():
+            spreads[a].append(value)
+            slopes[a].append(slope[a])
+        reach = REACH * float(np.sqrt(np.median([v.mean() for v in spread.values()])))
+        sums, row_sums, square = active_sums(
+            data,
+            used,
+            reference.column[:, block.x],
+            reference.gradient[:, block.x],
+            reference.height[block.y],
+            reach,
+        )
+        for g in np.unique(detector.group[block.x]):
+            mine = detector.group[block.x] == g
+            group[:, g] += sums[:, mine].sum(axis=1, dtype=np.float64)
+            group_pixels[g] += mine.sum() * block.shape[0]
+            overlap[block.y, g] += mine.sum()
+        row[:, block.y] += row_sums
+        row_pixels[block.y] += block.shape[1]
+        scatter += square
+    group /= np.maximum(group_pixels, 1)
+    row = (row - group @ overlap.T) / np.maximum(row_pixels, 1)
+    pixels = max(int(group_pixels.sum()), 1)
+    empty = np.array([1.0])
+    return Shared(
+        group, group_pixels, row, row_pixels, scatter / pixels,
+        np.array([np.median(np.concatenate(s or [empty])) for s in spreads]),
+        np.array([np.median(np.concatenate(s or [empty])) for s in slopes]),
+    )  # fmt: skip
+
+
+def _spread(
+    data: NDArray[np.generic], amplifier: NDArray[np.int64]
+) -> tuple[dict[int, NDArray[np.float64]], dict[int, NDArray[np.float64]]]:
+    """Robust variance of a difference and mean difference of a few pixels of each amplifier."""
+    spread, slope = {}, {}
+    for a in np.unique(amplifier):
+        columns = np.flatnonzero(amplifier == a)
+        columns = columns[:: max(1, columns.size // 8)]
+        few = (
+            data[:, :: max(1, data.shape[1] // 16)][:, :, columns]
+            .astype(np.float64)
+            .reshape(data.shape[0], -1)
+        )
+        with np.errstate(invalid="ignore"):
+            d = np.diff(few, axis=0)
+        d = d[:, np.isfinite(d).all(axis=0)]
+        if not d.size:
+            continue
+        middle = np.median(d, axis=0)
+        # rounding to whole counts hides small scatter: its variance is the floor
+        spread[int(a)] = np.maximum((MAD_SIGMA * np.median(np.abs(d - middle), axis=0)) ** 2, 1 / 6)
+        slope[int(a)] = d.mean(axis=0)
+    if not spread:
+        spread[int(amplifier[0])], slope[int(amplifier[0])] = np.array([1.0]), np.array([0.0])
+    return spread, slope
+
+
+def choose_frames(
+    found: Shared, candidates: NDArray[np.int64], config: DetectionConfig
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Leave out reads at either end that settle: asked for, or seen in scatter and common offset."""
+    notes = []
+    m = found.scatter.size
+    usual = float(np.median(found.scatter))
+    common = np.average(found.group, axis=1, weights=np.maximum(found.group_pixels, 1e-9))
+    middle = float(np.median(common))
+    offset = SETTLING_OFFSET * np.sqrt(usual / 2)
+    offset = max(offset, SETTLING_TIMES * MAD_SIGMA * float(np.median(np.abs(common - middle))))
+    odd = (found.scatter > SETTLING_SCATTER * usual) | (np.abs(common - middle) > offset)
+    most = int(SETTLING_SHARE * m)
+    first = last = 0
+    if config.skip_first == "auto":
+        while first < most and m > MIN_FRAMES and odd[first]:
+            first += 1
+        if first:
+            notes.append(f"the first {first} frames settle and are left out")
+    else:
+        first = int(config.skip_first)
+    if config.skip_last == "auto":
+        while last < most and m > MIN_FRAMES and odd[m - 1 - last]:
+            last += 1
+        if last:
+            notes.append(f"the last {last} frames stand out and are left out")
+    else:
+        last = int(config.skip_last)
+    frames = candidates[(candidates >= first) & (candidates < m + 1 - last)]
+    return frames, notes
+
+
+def complete(
+    reference: Correction, found: Shared, detector: Detector, config: DetectionConfig, used: NDArray[np.int64]
+) -> tuple[Correction, list[str]]:
+    """Offsets of the used frames: those of the border, plus what the active pixels share beyond noise."""
+    notes = []
+    column, row = reference.column[used].astype(np.float64), np.zeros((used.size, reference.row.shape[1]))
+    gradient = reference.gradient[used]
+    noise = float(np.median(found.scatter)) / 2
+    if config.common_mode:
+        offset = _detrended(_cumulated(found.group, used))
+        error = noise / np.maximum(found.group_pixels, 1)
+        power = offset.var(axis=0)
+        share = np.where(power > 0, np.maximum(0, 1 - error / np.maximum(power, 1e-12)), 0)
+        share[share < WORTH] = 0
+        if share.any():
+            column += (offset * share)[:, detector.group]
+            notes.append(
+                f"common offsets of {np.sqrt(np.mean((offset * share) ** 2)):.2f} DN rms are subtracted"
+            )
+    if config.row_noise and used.size > 2:
+        offset = _cumulated(found.row, used)
+        offset -= ndimage.uniform_filter1d(offset, ROW_WINDOW, axis=0, mode="nearest")
+        seen = found.row_pixels > 0
+        if seen.any():
+            # the running mean takes its share of the noise with it
+            error = noise / np.median(found.row_pixels[seen]) * (1 - 1 / ROW_WINDOW)
+            power = float(offset[:, seen].var())
+            share = max(0.0, 1 - error / power) if power > 0 else 0.0
+            if share >= WORTH:
+                row[:, seen] = share * offset[:, seen]
+                notes.append(f"row offsets of {share * np.sqrt(power):.2f} DN rms are subtracted")
+    return (
+        Correction(column.astype(np.float32), gradient, reference.height, row.astype(np.float32)),
+        notes,
+    )
+
+
+def _cumulated(differences: NDArray[np.float64], used: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Offsets of the used frames from the differences between all."""
+    whole = np.concatenate([np.zeros((1, differences.shape[1])), np.cumsum(differences, axis=0)])
+    return whole[used]
+
+
+def _detrended(offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Take out mean and slope: the mean rate of an amplifier belongs to the sky."""
+    t = np.arange(offset.shape[0], dtype=np.float64)
+    t -= t.mean()
+    slope = t @ offset / (t @ t)
+    return offset - offset.mean(axis=0) - t[:, None] * slope

@@ -1,0 +1,206 @@
+"""The reduction: from the results of the regions to the events, the mask and the maps of an exposure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from fmbdask_kernels.steps import step_amplitude
+from fmbdask_kernels.temporal import PLANES
+from numpy.typing import NDArray
+
+from ..regions import Region
+from .confidence import add_confidence
+from .config import DetectionConfig
+from .detector import Detector
+from .events import Events, find_events
+from .limits import apply_limits
+from .prepare import Prepared
+from .region import RegionResult
+from .snowballs import fit_halo
+
+#: Codes of the mask, lowest first: where kinds overlap, the higher code stays.
+CODES = {"background": 0, "cosmic_ray": 1, "telegraph_noise": 2, "snowball": 3}
+
+#: Columns of the catalogue, in order.
+COLUMNS = (
+    "event_id", "type", "integration", "y", "x", "first_frame", "time", "peak_y", "peak_x", "amplitude",
+    "mean_intensity", "max_intensity", "spatial_extent", "significance", "confidence", "n_steps", "n_saturated",
+    "radius", "core_radius", "circularity", "halo_amplitude", "halo_scale",
+    "transitions", "dwell_high", "dwell_low", "duty", "fit_quality",
+)  # fmt: skip
+
+ReadBlock = Callable[[Region], NDArray[Any]]
+
+
+def reduce_exposure(
+    results: Sequence[RegionResult],
+    prepared: Sequence[Prepared],
+    detector: Detector,
+    config: DetectionConfig,
+    read: ReadBlock,
+) -> tuple[pd.DataFrame, xr.Dataset]:
+    """Make events and maps of an exposure from its regions.
+
+    Parameters
+    ----------
+    results : sequence of RegionResult
+        Of all regions, in any order.
+    prepared : sequence of Prepared
+        One an integration.
+    detector : Detector
+    config : DetectionConfig
+    read : callable
+        Reads a region again, (T, ny, nx): the neighbourhood of snowballs.
+
+    Returns
+    -------
+    DataFrame, Dataset
+        Events, and maps with dimensions (integration, y, x); ``mask`` holds :data:`CODES`.
+    """
+    results = sorted(results, key=lambda r: r.region)
+    steps = np.concatenate([r.steps for r in results])
+    telegraph = np.concatenate([r.telegraph for r in results])
+    events = find_events(steps, snowball_min_pixels=config.snowball_min_pixels)
+    shape = (detector.shape[0], *detector.shape[2:])
+    table, covered = _with_halos(events, prepared, detector, read)
+    catalogue = pd.concat(
+        [f for f in (table, _telegraph_events(telegraph)) if len(f)] or [table], ignore_index=True
+    )
+    catalogue = add_confidence(catalogue, prepared, results)
+    catalogue = catalogue.sort_values(
+        ["integration", "first_frame", "peak_y", "peak_x", "type"], kind="stable", ignore_index=True
+    )
+    kept = apply_limits(catalogue, config.limits)
+    mask = np.zeros(shape, np.uint8)
+    number = kept["old_id"].to_numpy()
+    inside = np.isin(events.event_id, number[kept["type"] != "telegraph_noise"])
+    kinds = table["type"].map(CODES).to_numpy(np.uint8)
+    place = steps[inside]
+    np.maximum.at(mask, (place["integration"], place["y"], place["x"]), kinds[events.event_id[inside]])
+    pixels = kept[kept["type"] == "telegraph_noise"]
+    here = tuple(pixels[c].to_numpy(np.int64) for c in ("integration", "peak_y", "peak_x"))
+    np.maximum.at(mask, here, np.uint8(CODES["telegraph_noise"]))
+    for old in number[kept["type"] == "snowball"]:
+        if old in covered:
+            i, rows, columns = covered[old]
+            mask[i, rows, columns] = CODES["snowball"]
+    kept["event_id"] = np.arange(len(kept))
+    kept["time"] = detector.times[kept["first_frame"].to_numpy(np.int64)]
+    maps = _maps(results, detector, prepared, shape)
+    maps["mask"] = (
+        ("integration", "y", "x"),
+        mask,
+        {
+            "units": "1",
+            "long_name": "kind of event",
+            "flag_values": list(CODES.values()),
+            "flag_meanings": " ".join(CODES),
+        },
+    )
+    return kept.reindex(columns=list(COLUMNS)), maps
+
+
+def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
+    """Rows of the catalogue for telegraph pixels."""
+    one = np.ones(found.size)
+    named = {
+        n: found[n].astype(np.float64)
+        for n in ("dwell_high", "dwell_low", "duty", "fit_quality", "significance", "transitions")
+    }
+    amplitude = found["amplitude"].astype(np.float64)
+    return pd.DataFrame(
+        {
+            "old_id": -one.astype(np.int64), "type": "telegraph_noise", "integration": found["integration"].astype(np.int64),
+            "y": found["y"].astype(np.float64), "x": found["x"].astype(np.float64),
+            "first_frame": found["first_frame"].astype(np.int64), "peak_y": found["y"].astype(np.int64),
+            "peak_x": found["x"].astype(np.int64), "amplitude": amplitude, "mean_intensity": amplitude * found["duty"],
+            "max_intensity": amplitude, "spatial_extent": one.astype(np.int64), "margin": found["margin"].astype(np.float64),
+            "n_steps": found["transitions"].astype(np.int64), "n_saturated": 0 * one.astype(np.int64), **named,
+        }
+    )  # fmt: skip
+
+
+def _with_halos(
+    events: Events, prepared: Sequence[Prepared], detector: Detector, read: ReadBlock
+) -> tuple[pd.DataFrame, dict[int, tuple[int, NDArray[np.intp], NDArray[np.intp]]]]:
+    """Fit the halo of every snowball; returns the events and the pixels that each snowball covers."""
+    table = events.table.rename(columns={"event_id": "old_id"}).assign(
+        core_radius=np.nan, halo_amplitude=np.nan, halo_scale=np.nan
+    )
+    covered = {}
+    rows, columns = detector.active
+    for row in table.index[table["type"] == "snowball"]:
+        event = table.loc[row]
+        p = prepared[int(event["integration"])]
+        reach = int(np.ceil(4 * float(event["radius"]) + 16))
+        y, x = round(float(event["y"])), round(float(event["x"]))
+        window = Region(
+            int(event["integration"]), max(rows.start, y - reach), min(rows.stop, y + reach + 1),
+            max(columns.start, x - reach), min(columns.stop, x + reach + 1),
+        )  # fmt: skip
+        step, error, core, sigma = _window_steps(read(window), p, window, int(event["first_frame"]))
+        halo = fit_halo(
+            step,
+            np.isfinite(step),
+            core,
+            (float(event["y"]) - window.y0, float(event["x"]) - window.x0),
+            sigma,
+        )
+        inside = np.nonzero(halo.covered)
+        covered[int(event["old_id"])] = (window.integration, inside[0] + window.y0, inside[1] + window.x0)
+        found = {
+            "radius": halo.radius,
+            "core_radius": halo.core_radius,
+            "halo_amplitude": halo.amplitude,
+            "halo_scale": halo.scale,
+        }
+        for name, value in found.items():
+            table.loc[row, name] = value
+        table.loc[row, "spatial_extent"] = int(halo.covered.sum())
+    return table, covered
+
+
+def _window_steps(
+    data: NDArray[Any], p: Prepared, window: Region, frame: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+    """Amplitude of a step at ``frame`` of every pixel of a window, its error, the saturated core, and the noise [DN]."""
+    ny, nx = window.shape
+    y, x = np.divmod(np.arange(ny * nx), nx)
+    raw = np.ascontiguousarray(data[p.used].reshape(p.used.size, -1).T).astype(np.float32)
+    full = raw >= p.detector.saturation
+    used = (np.cumsum(full, axis=1) == 0) & np.isfinite(raw)
+    ramps = raw - p.correction.at(y + window.y0, x + window.x0)
+    at = int(np.searchsorted(p.used, frame))
+    variance = p.noise.variance[p.detector.amplifier[x + window.x0]]
+    step, error = step_amplitude(ramps, used, variance, p.rho_floor, p.pattern, at)
+    core = full[:, at] & ~full[:, max(at - 1, 0)]
+    sigma = np.sqrt(variance)
+    return tuple(a.reshape(ny, nx) for a in (step, error, core, sigma))  # type: ignore[return-value]
+
+
+def _maps(
+    results: Sequence[RegionResult],
+    detector: Detector,
+    prepared: Sequence[Prepared],
+    shape: tuple[int, int, int],
+) -> xr.Dataset:
+    """Put the maps of the regions together, rates per time instead of per interval."""
+    maps: dict[str, Any] = {}
+    for name in results[0].maps:
+        out = np.full(shape, np.nan, np.float32)
+        for r in results:
+            out[r.region.integration, r.region.y, r.region.x] = r.maps[name]
+        units = PLANES.get(name, "DN / interval")
+        if units.endswith("interval"):
+            for i, p in enumerate(prepared):
+                out[i] /= np.float32(detector.interval(p.used))
+            units = units.replace("interval", detector.time_unit)
+        if name in ("rate", "rate_error") and detector.gain:
+            out *= np.float32(detector.gain)
+            units = units.replace("DN", "electron")
+        maps[name] = (("integration", "y", "x"), out, {"units": units})
+    return xr.Dataset(maps)

@@ -1,0 +1,184 @@
+"""Where store and science meet: exposures in, results out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+
+from ..errors import FmbdaskError, OutputExistsError
+from ..ramps.config import DetectionConfig
+from ..ramps.detect import Detection, detect
+from ..store.atomic import atomic
+from ..store.catalog import result_names, write_events
+from ..store.checks import check_exposure
+from ..store.ingest import ingest
+from ..store.products import write_products
+from ..store.ramps import open_ramp
+
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one exposure: where its result is, or why there is none, and a summary of it."""
+
+    exposure: Path
+    result: Path | None = None
+    error: str | None = None
+    summary: str = ""
+
+
+def detect_exposure(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    config: DetectionConfig | None = None,
+    *,
+    name: str | None = None,
+    overwrite: bool = False,
+    features: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    progress: Report | None = None,
+) -> Path:
+    """Detect on one exposure and write its result.
+
+    Parameters
+    ----------
+    path : path
+        Exposure of any format.
+    out : path
+        Folder of results; this one goes to ``out/<name>``, its stem by default.
+    config : DetectionConfig, optional
+    name : str, optional
+    overwrite : bool
+        Whether a result that is there is replaced.
+    features : bool
+        Whether every temporal feature is kept in ``products.zarr``.
+    overrides : mapping, optional
+        What :func:`fmbdask.open_ramp` takes.
+    progress : callable, optional
+        Called with (regions done, regions, text).
+
+    Returns
+    -------
+    Path
+        Folder with ``detections.json``, ``detections.parquet`` and ``products.zarr``, there whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the exposure cannot be used.
+    OutputExistsError
+        If there is a result already.
+    """
+    return _detect(Path(path), Path(out) / (name or result_names([path])[0]), config, overwrite, features, overrides, progress)[0]
+
+
+def _detect(
+    path: Path,
+    target: Path,
+    config: DetectionConfig | None,
+    overwrite: bool,
+    features: bool,
+    overrides: Mapping[str, Any] | None,
+    progress: Report | None,
+) -> tuple[Path, Detection]:
+    """Detect on one exposure; returns its folder and what was found."""
+    if target.exists() and not overwrite:
+        raise OutputExistsError(f"{target} is already there: give --overwrite to replace it, or another folder")
+    settings = config or DetectionConfig()
+    ramp = open_ramp(path, **(overrides or {}))
+    check_exposure(ramp)
+    found = detect(ramp, settings, features=features, progress=progress)
+    time_unit = str(ramp.coords["read_times"].attrs.get("units", "s"))
+    configuration = {
+        "detection": settings.model_dump(mode="json"),
+        "exposure": {k: v for k, v in ramp.attrs.items() if k != "source"},
+        "overrides": {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in (overrides or {}).items()},
+        "found": found.info,
+    }
+    with atomic(target, overwrite=overwrite) as folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_events(folder, found.events, exposure=str(path), configuration=configuration, time_unit=time_unit)
+        write_products(folder / "products.zarr", found.maps)
+    return target, found
+
+
+def detect_exposures(
+    paths: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    config: DetectionConfig | None = None,
+    overwrite: bool = False,
+    features: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+    progress: Report | None = None,
+) -> list[Outcome]:
+    """Detect on several exposures, one after the other, each with all threads; one that fails stops no other.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Exposures of any format; equal stems get folders that tell them apart.
+    out : path
+        Folder of results.
+    config, overwrite, features, overrides, progress
+        As in :func:`detect_exposure`.
+    threads : int, optional
+        Threads; all cores by default.
+
+    Returns
+    -------
+    list of Outcome
+        In the order of ``paths``.
+    """
+    names = result_names(paths)
+    outcomes = []
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool, dask.config.set(scheduler="threads", pool=pool):
+        for path, name in zip(map(Path, paths), names, strict=True):
+            try:
+                target, found = _detect(path, Path(out) / name, config, overwrite, features, overrides, progress)
+            except (FmbdaskError, OSError) as error:
+                outcomes.append(Outcome(path, error=str(error)))
+            else:
+                outcomes.append(Outcome(path, target, summary=_summary(found)))
+    return outcomes
+
+
+def _summary(found: Detection) -> str:
+    """Count the events of each kind, and say what was decided."""
+    counts = found.events["type"].value_counts()
+    kinds = [f"{counts.get(k, 0)} {k.replace('_', ' ')}" for k in ("cosmic_ray", "telegraph_noise", "snowball")]
+    return "; ".join([", ".join(kinds), *found.info["notes"]])
+
+
+def ingest_exposures(
+    paths: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Report | None = None,
+) -> list[Outcome]:
+    """Copy exposures into verified Zarr stores ``out/<stem>.zarr``; one that fails stops no other."""
+    outcomes = []
+    for path, name in zip(map(Path, paths), result_names(paths), strict=True):
+        target = Path(out) / f"{name}.zarr"
+
+        def strips(done: int, total: int, nbytes: int, name: str = name) -> None:
+            if progress is not None:
+                progress(done, total, f"{name}: {nbytes / 1e6:.0f} MB")
+
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            ingest(path, target, overwrite=overwrite, progress=strips)
+        except (FmbdaskError, OSError) as error:
+            outcomes.append(Outcome(path, error=str(error)))
+        else:
+            outcomes.append(Outcome(path, target))
+    return outcomes
