@@ -286,7 +286,7 @@ def explain(error: ValidationError, origins: Mapping[str, str], values: Mapping[
     return "; ".join(f"{what} {' or '.join(words)}{shown}".strip() for (what, shown), words in wants.items())
 
 
-def place_of(loc: tuple[int | str, ...], values: Any) -> list[str]:
+def place_of(loc: tuple[Any, ...], values: Any) -> list[str]:
     """Keys and positions that lead to a value; alternatives that pydantic names between are left out."""
     found = []
     for part in loc:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fmbdask.cli.progress import progress
+
+if TYPE_CHECKING:
+    from fmbdask.survey.work import Outcome
 
 app = typer.Typer(
     no_args_is_help=True, help="Exposures of infrared detectors: simulate, ingest, detect, show."
@@ -164,6 +167,21 @@ def show(
     for result in results:
         for path in show_result(result, exposure=exposure):
             typer.echo(path)
+
+
+def finish(outcomes: list[Outcome]) -> None:
+    """Say what became of each exposure, a line each, and end with status 1 if one failed."""
+    failed = 0
+    for outcome in outcomes:
+        if outcome.error is None:
+            typer.echo(f"{outcome.result}: {outcome.summary}" if outcome.summary else outcome.result)
+        else:
+            failed += 1
+            typer.echo(f"Error: {outcome.error}", err=True)
+    if len(outcomes) > 1:
+        typer.echo(f"{len(outcomes) - failed} of {len(outcomes)} exposures done, {failed} failed", err=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 def number_or_file(text: str | None) -> float | Path | None:

@@ -35,7 +35,7 @@ def local_cluster(workers: int | None = None) -> Iterator[Client]:
         threads_per_worker=1,
         processes=True,
         dashboard_address=None,
-        silence_logs=logging.ERROR,
+        silence_logs=logging.CRITICAL,
     )
     with cluster, Client(cluster) as client:  # type: ignore[no-untyped-call]
         yield client

@@ -189,10 +189,13 @@ def simulate_one(config: SimulationConfig, folder: Path, index: int) -> Path:
 
 def detect_one(path: Path, *, out: Path) -> Path:
     """Detect on one exposure, in a worker; returns the folder of its result."""
-    from fmbdask.ramps.config import DetectionConfig
+    import dask
+
     from fmbdask.survey.work import detect_exposure
 
-    return detect_exposure(path, out, DetectionConfig())
+    # The regions of an exposure stay in the worker that has it, instead of going back to the cluster.
+    with dask.config.set(scheduler="synchronous"):
+        return detect_exposure(path, out)
 
 
 def spread(

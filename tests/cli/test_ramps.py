@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fmbdask.cli.app import main
+from fmbdask.store.catalog import read_table
+from fmbdask.store.products import open_products
 
 SMALL = """
 image_shape: [48, 64]
@@ -58,3 +63,93 @@ def test_simulate_refuses_a_range_that_is_empty(tmp_path: Path, capsys: pytest.C
     (tmp_path / "small.yaml").write_text(SMALL)
     assert status("ramps", "simulate", tmp_path / "small.yaml", "--start-index", "3") == 2
     assert "--end-index" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def detected(simulated: Path) -> Path:
+    """Folder with the results of one exposure."""
+    out = simulated.parent / "out"
+    assert status("ramps", "detect", simulated / "h2rg_0000.fits", "-o", out) == 0
+    return out
+
+
+def test_detect_writes_a_result(detected: Path) -> None:
+    names = {path.name for path in (detected / "h2rg_0000").iterdir()}
+    assert {"detections.json", "detections.parquet", "products.zarr"} <= names
+
+
+def test_detect_keeps_what_is_there(
+    detected: Path, simulated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (detected / "h2rg_0000" / "detections.json").stat().st_mtime_ns
+    words = ["ramps", "detect", simulated / "h2rg_0000.fits", "-o", detected]
+    assert status(*words) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (detected / "h2rg_0000" / "detections.json").stat().st_mtime_ns == before
+    assert status(*words, "--overwrite") == 0
+    assert (detected / "h2rg_0000" / "detections.json").stat().st_mtime_ns > before
+
+
+def test_one_bad_exposure_stops_no_other(
+    simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.fits"
+    bad.write_bytes((simulated / "h2rg_0001.fits").read_bytes()[:40_000])
+    exposures = [bad, tmp_path / "missing.fits", simulated / "h2rg_0001.fits"]
+    assert status("ramps", "detect", *exposures, "-o", tmp_path / "out") == 1
+    shown = capsys.readouterr()
+    errors = [line for line in shown.err.splitlines() if line.startswith("Error: ")]
+    assert [name in line for name, line in zip(("bad.fits", "missing.fits"), errors, strict=True)] == [
+        True,
+        True,
+    ]
+    assert shown.err.splitlines()[-1] == "1 of 3 exposures done, 2 failed"
+    assert shown.out.startswith(f"{tmp_path / 'out' / 'h2rg_0001'}: ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["h2rg_0001"]
+
+
+def test_flags_come_before_the_task_file(simulated: Path, tmp_path: Path) -> None:
+    task = tmp_path / "task.yaml"
+    task.write_text("skip_first: 2\nskip_last: 2\ntelegraph: false\n")
+    words = ["--config", task, "--skip-last", "1", "--gain", "2.5", "--features"]
+    assert status("ramps", "detect", simulated / "h2rg_0001.fits", "-o", tmp_path / "out", *words) == 0
+    written = json.loads((tmp_path / "out" / "h2rg_0001" / "detections.json").read_text())
+    used = written["configuration"]
+    assert [used["detection"][key] for key in ("skip_first", "skip_last", "telegraph")] == [2, 1, False]
+    assert used["overrides"] == {"gain": 2.5}
+    maps = open_products(tmp_path / "out" / "h2rg_0001" / "products.zarr")
+    assert {"mask", "rate", "persistence_count"} <= set(maps)
+
+
+def test_ingested_exposures_give_the_same_events(simulated: Path, detected: Path, tmp_path: Path) -> None:
+    assert status("ramps", "ingest", simulated / "h2rg_0000.fits", "-o", tmp_path / "zarr") == 0
+    assert status("ramps", "detect", tmp_path / "zarr" / "h2rg_0000.zarr", "-o", tmp_path / "out") == 0
+    events = [
+        read_table(folder / "h2rg_0000" / "detections.parquet") for folder in (detected, tmp_path / "out")
+    ]
+    pd.testing.assert_frame_equal(*events)
+
+
+def test_show_draws_figures(detected: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("ramps", "show", detected / "h2rg_0000") == 0
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.name for path in written] == ["overview.png", "counts.png", "gallery.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
+def test_show_without_the_exposure(
+    detected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = shutil.copytree(detected / "h2rg_0000", tmp_path / "moved")
+    store = result / "products.zarr" / "zarr.json"
+    content = json.loads(store.read_text())
+    content["attributes"]["source"] = str(tmp_path / "gone.fits")
+    store.write_text(json.dumps(content))
+    assert status("ramps", "show", result) == 0
+    written = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert written == ["overview.png", "counts.png"]
+
+
+def test_show_of_what_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("ramps", "show", tmp_path) == 1
+    assert "detections.parquet is missing" in capsys.readouterr().err
