@@ -64,14 +64,13 @@ def differences(ramp, used, index, d):
 
 
 @kernel
-def same(index, other, n, m):
-    """Whether two lists of reads, ``n`` and ``m`` long, are equal."""
-    if n != m:
-        return False
-    for i in range(n):  # noqa: SIM110 (the compiler takes no generators)
-        if index[i] != other[i]:
-            return False
-    return True
+def recall(index, known, n, n_known):
+    """Whether two lists of reads, ``n`` and ``n_known`` long, are equal; ``known`` takes over the new one."""
+    equal = n == n_known
+    for i in range(n):
+        equal &= index[i] == known[i]
+        known[i] = index[i]
+    return equal
 
 
 @kernel

@@ -30,8 +30,8 @@ from .projection import (
     gaussian,
     joint,
     moderated,
+    recall,
     restart,
-    same,
     strongest,
     tables,
 )
@@ -91,15 +91,12 @@ def _fit(ramps, used, variance, dof, rho, rho_floor, poisson, threshold, pattern
     index, known = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
     n_known, rho_known, total = 0, -1.0, 0.0
     for p in range(pixels):
-        count[p] = 0
-        out[:, p] = np.nan
         n = differences(ramps[p], used[p], index, work[DIFFERENCE])
         m = n - 1
         if m < 3 or not variance[p] >= 0:
             continue
-        if not same(index, known, n, n_known):
+        if not recall(index, known, n, n_known):
             timing(pattern, index[:n], model)
-            known[:n] = index[:n]
             n_known, rho_known = n, -1.0
         ratio = max(rho[p], rho_floor)
         for turn in range(ROUNDS):
@@ -135,9 +132,10 @@ def _fit(ramps, used, variance, dof, rho, rho_floor, poisson, threshold, pattern
             found = left
             change, slope_spread = joint(found, total, work, basis, where, top, inverse, amplitude, spread)
         scatter = moderated(rss, m - 1 - found, variance[p], dof[p])
-        order = np.argsort(where[:found])
-        for i in range(found):
-            j = order[i]
+        for j in range(found):
+            i = 0  # place in time
+            for other in range(found):
+                i += where[other] < where[j]
             t = amplitude[j] / math.sqrt(spread[j] * scatter)
             frame[p, i] = index[where[j] + 1]
             values[0, p, i] = amplitude[j]
@@ -200,7 +198,7 @@ def fit_steps(
     count = np.zeros(pixels, np.int32)
     frame = np.full((pixels, max_steps), -1, np.int32)
     values = np.zeros((2, pixels, max_steps), np.float32)
-    out = np.zeros((4, pixels), np.float32)
+    out = np.full((4, pixels), np.nan, np.float32)
     used_ = np.ascontiguousarray(used, np.bool_)
     pattern_ = np.ascontiguousarray(pattern, np.float64)
     _fit(
@@ -230,14 +228,14 @@ def _amplitude(ramps, used, variance, rho, pattern, frame, out):
     n_known, rho_known, k = 0, -1.0, -1
     d, w = work[DIFFERENCE], work[COLUMN]
     for p in range(pixels):
-        out[:, p] = np.nan
         n = differences(ramps[p], used[p], index, d)
         if n < 3:
             continue
-        if rho[p] != rho_known or not same(index, known, n, n_known):
+        if not recall(index, known, n, n_known):
             timing(pattern, index[:n], model)
-            known[:n] = index[:n]
-            n_known, rho_known = n, rho[p]
+            n_known, rho_known = n, -1.0
+        if rho[p] != rho_known:
+            rho_known = rho[p]
             k = -1
             for i in range(n - 1):
                 if index[i] < frame <= index[i + 1]:
@@ -281,7 +279,7 @@ def step_amplitude(
     """
     data = np.ascontiguousarray(ramps, np.float32)
     pixels = data.shape[0]
-    out = np.zeros((2, pixels), np.float32)
+    out = np.full((2, pixels), np.nan, np.float32)
     used_ = np.ascontiguousarray(used, np.bool_)
     pattern_ = np.ascontiguousarray(pattern, np.float64)
     _amplitude(data, used_, spread_over(variance, pixels), spread_over(rho, pixels), pattern_, frame, out)

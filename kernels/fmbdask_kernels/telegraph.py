@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .covariance import timing
 from .jit import kernel
-from .projection import DIFFERENCE, WORK_ROWS, differences, restart, same, strongest, tables
+from .projection import DIFFERENCE, WORK_ROWS, differences, recall, restart, strongest, tables
 from .rivals import FADING_EVIDENCE, fading, outlier, positive_steps, remove_fading
 from .steps import Steps, spread_over
 from .twolevel import LEVEL, READ, READ_ROWS, SHAPE, TIME, gains, likelihood, quiet, search
@@ -151,9 +151,8 @@ def _fit(
             rising &= size[p, i] > 0
         if rising and rss_steps[p] / variance[p] < quiet(m):
             continue
-        if not same(index, known, n, n_known):
+        if not recall(index, known, n, n_known):
             timing(pattern, index[:n], model)
-            known[:n] = index[:n]
             n_known, rho_known = n, -1.0
         sigma = math.sqrt(variance[p])
         flips, mean, deepest, hits = prepare(

@@ -194,7 +194,8 @@ def search(reads, model, m, total, work, slope, rss, dof, starts, back, path, be
             evidence = likelihood(rss - gain, m, dof) - base - code
             if evidence > found[0]:
                 found = (evidence, amplitude, information, share)
-                best[:n] = path[:n]
+                for i in range(n):
+                    best[i] = path[i]
             if amplitude < 0.5:
                 break
             b = slope - amplitude * share
