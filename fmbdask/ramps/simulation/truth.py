@@ -167,10 +167,7 @@ def _telegraph_pixels(known: _Known) -> dict[str, Any]:
     runs = [np.diff(np.concatenate([[0], np.flatnonzero(row) + 1, [end]])) for row, end in ends]
     before = known.plan.cosmic_rays.charge.size + known.plan.snowballs.radius.size
     return {
-        "event_id": plan.cosmic_rays.charge.size
-        + plan.snowballs.radius.size
-        + known.first
-        + np.arange(last.size),
+        "event_id": before + known.first + np.arange(last.size),
         "type": np.full(last.size, "telegraph_noise", object),
         "y": pixels.y,
         "x": pixels.x,
