@@ -8,8 +8,11 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-from fmbdask.config import resolve
+from fmbdask.cli.config import model_of
+from fmbdask.config import SECTIONS, resolve
 from fmbdask.errors import ConfigError
+from fmbdask.ramps.config import DetectionConfig
+from fmbdask.ramps.simulation.config import SimulationConfig
 
 
 class Halo(BaseModel):
@@ -182,3 +185,23 @@ def test_mistakes_on_the_command_line_name_the_flag(folder: Path) -> None:
 def test_missing_task_file(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"^nowhere\.yaml: there is no such configuration file$"):
         resolve(Toy, "toy", "nowhere.yaml")
+
+
+@pytest.fixture(scope="module")
+def templates() -> Path:
+    """Folder of the configurations that travel with the package."""
+    return Path(__file__).resolve().parent.parent / "configs" / "ramps"
+
+
+def test_template_of_detection_holds_the_defaults(templates: Path) -> None:
+    assert resolve(DetectionConfig, "ramps.detect", templates / "h2rg.yaml").value == DetectionConfig()
+
+
+def test_template_of_ohana_sets_its_limits(templates: Path) -> None:
+    found = resolve(DetectionConfig, "ramps.detect", templates / "ohana.yaml").value
+    assert found.sigma_threshold == 5.0
+    assert all(value is not None for value in found.limits.model_dump().values())
+
+
+def test_sections_have_models() -> None:
+    assert [model_of(section) for section in SECTIONS] == [DetectionConfig, SimulationConfig]

@@ -73,7 +73,7 @@ def overview(rate: xr.DataArray, events: pd.DataFrame, *, title: str = "") -> Fi
         if kind.name == "snowball":
             radii = some["radius"].fillna(np.sqrt(some["spatial_extent"] / np.pi))
             for y, x, radius in zip(some["y"], some["x"], radii, strict=True):
-                axes.add_patch(Circle((x, y), 1.3 * radius + 1, fill=False, lw=1.8, ec=kind.colour))
+                axes.add_patch(Circle((x, y), radius + 1, fill=False, lw=1.8, ec=kind.colour))
         else:
             style: dict[str, Any] = {"marker": kind.marker, "edgecolors": kind.colour, "facecolors": "none"}
             axes.scatter(some["x"], some["y"], s=size, linewidths=1.1, **style)
@@ -232,7 +232,7 @@ def draw_event(
     centre_y, centre_x, half = y, x, HALF_WIDTH
     if kind.name == "snowball":
         centre_y, centre_x = round(event["y"]), round(event["x"])
-        half = max(half, int(2.5 * np.nan_to_num(event.get("radius", np.nan), nan=HALF_WIDTH)))
+        half = max(half, int(1.2 * np.nan_to_num(event.get("radius", np.nan), nan=HALF_WIDTH)))
     rows, columns = ramp.sizes["y"], ramp.sizes["x"]
     y0, y1 = max(centre_y - half, 0), min(centre_y + half + 1, rows)
     x0, x1 = max(centre_x - 2 * half, 0), min(centre_x + 2 * half + 1, columns)
@@ -256,5 +256,8 @@ def draw_event(
     series.axvline(first - 0.5, color=kind.colour, lw=1.4)
     series.set_xlabel("frame")
     series.grid(axis="y", color=FAINT, alpha=0.25, lw=0.6)
-    strength = f"{event['amplitude']:.4g} {amplitude_unit}".rstrip()
-    series.set_title(f"{strength}, {event['significance']:.3g} σ", fontsize=9, weight="normal", loc="right")
+    size = float(event["amplitude"])
+    strength = f"{size:,.0f} {amplitude_unit}" if abs(size) >= 1000 else f"{size:.3g} {amplitude_unit}"
+    series.set_title(
+        f"{strength.rstrip()}, {event['significance']:.3g} σ", fontsize=9, weight="normal", loc="right"
+    )

@@ -53,7 +53,7 @@ def test_catalog_holds_all_exposures(result: tuple[demo.Demo, list[tuple[int, in
     counted = events.groupby(["exposure", "type"]).size().to_dict()
     expected = {(name, kind): n for name, each in found.numbers.items() for kind, n in each.items() if n}
     assert counted == expected
-    assert events.attrs["units"]["amplitude"] == "electron"
+    assert events.attrs["units"]["amplitude"] == "DN"
 
 
 def test_progress_names_the_exposures(result: tuple[demo.Demo, list[tuple[int, int, str]]]) -> None:
