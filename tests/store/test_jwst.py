@@ -68,6 +68,12 @@ def test_flags_of_another_shape_are_refused(tmp_path: Path, name: str, data: np.
         open_source(path)
 
 
+@pytest.mark.parametrize(("start", "border"), [(1, [0, 0, 4, 0]), (1009, [0, 0, 0, 4]), (500, [0, 0, 0, 0])])
+def test_the_border_of_miri_is_where_the_detector_ends(tmp_path: Path, start: int, border: list[int]) -> None:
+    opened = open_ramp(write_jwst(tmp_path / "a.fits", ramp(SHAPE), {}, INSTRUME="MIRI", SUBSTRT1=start))
+    assert opened.attrs["reference_border"] == border
+
+
 def test_raw_miri_frames_are_split_into_pixels_and_reference_output(tmp_path: Path) -> None:
     pixels, output = ramp((3, 5, 8, 12)), ramp((3, 5, 8, 3), seed=2)
     tail = output.transpose(0, 1, 3, 2).reshape(3, 5, 2, 12)
@@ -118,6 +124,29 @@ def test_the_real_miri_exposure_is_the_same_in_both_layouts(real_data: Path) -> 
 def test_slopes_are_refused(real_data: Path) -> None:
     with pytest.raises(InputError, match="BUNIT = 'DN/s', which are slopes and no ramp"):
         open_source(real_data / "ramps" / f"{MIRI}_pipe_rateints.fits")
+
+
+def test_hst_reads_are_ordered_by_time_and_slopes_become_counts(tmp_path: Path) -> None:
+    slopes = np.random.default_rng(0).normal(5, 1, (5, 6, 7)).astype(np.float32)
+    times = [8.0, 4.0, 2.0, 1.0, 0.0]
+    hdus = fits.HDUList([fits.PrimaryHDU()])
+    hdus[0].header["INSTRUME"] = "WFC3"
+    for version, (slope, time) in enumerate(zip(slopes, times, strict=True), 1):
+        hdus += [fits.ImageHDU(slope, name="SCI", ver=version), fits.ImageHDU(slope, name="ERR", ver=version)]
+        hdus[-2].header.update({"SAMPTIME": time, "BUNIT": "COUNTS/S"})
+        quality = np.zeros((6, 7), np.int16)
+        quality[0, version - 1], quality[1, 0], quality[2, 0] = 256, 4, 8192
+        hdus.append(fits.ImageHDU(quality, name="DQ", ver=version))
+    hdus.writeto(tmp_path / "x_ima.fits")
+    opened = open_ramp(tmp_path / "x_ima.fits", reference_border=0)
+    np.testing.assert_allclose(opened[0], slopes[::-1] * np.array(times[::-1])[:, None, None], rtol=1e-6)
+    np.testing.assert_array_equal(opened.read_times, times[::-1])
+    assert opened.attrs["units"] == "DN"
+    assert "gain" not in opened.attrs
+    for frame in range(5):
+        expected = np.zeros((6, 7), np.uint8)
+        expected[0, 4 - frame], expected[1, 0] = 2, 1
+        np.testing.assert_array_equal(opened.flags[0, frame], expected)
 
 
 def test_the_real_wfc3_exposure_is_ordered_in_time(real_data: Path) -> None:

@@ -228,11 +228,21 @@ def test_damage_while_writing_is_found_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == [jwst]
 
 
-def test_zeros_are_written_and_read(tmp_path: Path) -> None:
+def test_zeros_are_written_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fmbdask.store.layout.edge_for", lambda frames, itemsize: 16)
     data = np.zeros((5, 20, 30), np.uint16)
     data[4, 3, 2] = 1
     out = ingest(write_fits(tmp_path / "x.fits", data), tmp_path / "x.zarr")
     np.testing.assert_array_equal(open_ramp(out)[0], data)
+
+
+def test_a_number_beats_the_map_in_a_store(tmp_path: Path) -> None:
+    np.save(tmp_path / "gain.npy", np.full((10, 12), 2.0))
+    out = ingest(write_fits(tmp_path / "x.fits", ramp()), tmp_path / "x.zarr", gain=tmp_path / "gain.npy")
+    assert "gain_map" in open_ramp(out).coords
+    opened = open_ramp(out, gain=3.0)
+    assert "gain_map" not in opened.coords
+    assert opened.attrs["gain"] == 3.0
 
 
 def test_ingest_does_not_overwrite_unasked(tmp_path: Path) -> None:
