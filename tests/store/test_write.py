@@ -236,6 +236,12 @@ def test_zeros_are_written_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(open_ramp(out)[0], data)
 
 
+def test_flags_that_are_all_zero_are_stored_too(tmp_path: Path) -> None:
+    flags = {"GROUPDQ": np.zeros((1, 5, 20, 30), np.uint8)}
+    out = ingest(write_jwst(tmp_path / "a.fits", ramp((1, 5, 20, 30)), flags), tmp_path / "a.zarr")
+    assert not open_ramp(out).flags.values.any()
+
+
 def test_a_number_beats_the_map_in_a_store(tmp_path: Path) -> None:
     np.save(tmp_path / "gain.npy", np.full((10, 12), 2.0))
     out = ingest(write_fits(tmp_path / "x.fits", ramp()), tmp_path / "x.zarr", gain=tmp_path / "gain.npy")
