@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..regions import Region
 from .atomic import atomic
-from .layout import DIMS, create_array, create_ramp, put_array, ramp_chunks
+from .layout import create_array, create_ramp, put_array, ramp_chunks
 from .overrides import describe
 from .readers import RampSource, open_source
+from .readers.files import DIMS
 from .readers.zarr import COMPLETE
 
 #: ``progress(done, total, nbytes)``: strips of rows written and verified, of how many, and bytes so far.

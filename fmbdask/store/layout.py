@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from ..regions import edge_for
-
-DIMS = ("integration", "frame", "y", "x")
+from .readers.files import DIMS
 
 
 def codec() -> BloscCodec:

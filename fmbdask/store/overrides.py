@@ -21,7 +21,7 @@ from .readers.npy import read_npy_header
 
 #: Layouts of amplifiers along a row: side by side, or taking turns pixel by pixel.
 LAYOUTS = ("contiguous", "interleaved")
-#: Overrides that may be a number or a map, and the coordinate that a map becomes.
+#: FITS keywords of the overrides that may be a number or a map, and the coordinate that a map becomes.
 KEYWORDS = {"gain": "GAIN", "read_noise": "RDNOISE or READNOIS", "saturation": "SATURATE"}
 LEVELS = {"gain": "gain_map", "read_noise": "read_noise_map", "saturation": "saturation_map"}
 

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from ..regions import Region, edge_for
 from .ingest import ingest, verify
-from .layout import DIMS
 from .overrides import Described, describe
 from .readers import RampSource, open_source
-from .readers.files import stamp_of
+from .readers.files import DIMS, stamp_of
 from .readers.maps import FileMap
 from .writer import RampWriter
 

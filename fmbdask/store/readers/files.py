@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 
+#: Axes of a ramp, in their order.
+DIMS = ("integration", "frame", "y", "x")
 #: Fewest frames in which a step can be told from a slope.
 FEWEST_FRAMES = 4
 

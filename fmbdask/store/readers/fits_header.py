@@ -16,7 +16,7 @@ from ...errors import InputError
 from .decode import Scaling
 from .files import Stamp, frame_times
 
-#: Reference columns and rows at every edge of the full detectors of 2048 x 2048 pixels.
+#: Reference rows and columns at every edge of detectors of 2048 x 2048 pixels; MIRI has 1032 columns.
 DETECTOR_BORDER = {"NIRCAM": 4, "NIRISS": 4, "NIRSPEC": 4, "FGS": 4}
 H2RG_SIZE = 2048
 MIRI_COLUMNS = 1032

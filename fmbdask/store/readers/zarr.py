@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...regions import Region, edge_for
-from .files import Stamp, check_unchanged, ramp_shape, stamp_of, working_dtype
+from .files import DIMS, Stamp, check_unchanged, ramp_shape, stamp_of, working_dtype
 from .fits_header import default_exposure
 from .maps import FileMap
 from .protocol import Exposure, RampSource
 
-DIMS = ("integration", "frame", "y", "x")
 #: Times a region's own size that may be decoded for it without a warning.
 SLOW = 4
+#: Names of the array that is the ramp.
 ARRAY_NAMES = ("ramp", "data")
-#: Two-dimensional arrays beside the ramp that are understood.
+#: Arrays of maps beside the ramp that are understood.
 MAP_NAMES = ("bad_pixel", "gain_map", "read_noise_map", "saturation_map", "linearity")
 #: Attribute of a group whose every chunk was written, so that a missing one is damage and not a fill value.
 COMPLETE = "fmbdask"
