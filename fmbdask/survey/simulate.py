@@ -242,6 +242,8 @@ def block_height(config: SimulationConfig) -> int:
 
 def write_strip(writer: RampWriter, strip: Strip) -> None:
     """Make the rows of a strip, a few at a time, and write them."""
+    import zarr
+
     height = block_height(strip.config)
     if strip.y1 - strip.y0 <= height:
         writer.write_rows(0, strip.y0, simulate_rows(strip))
@@ -251,7 +253,9 @@ def write_strip(writer: RampWriter, strip: Strip) -> None:
     for y0 in range(strip.y0, strip.y1, height):
         y1 = min(y0 + height, strip.y1)
         block[:, y0 - strip.y0 : y1 - strip.y0] = simulate_rows(strip.cut(y0, y1))
-    writer.write_rows(0, strip.y0, block)
+    # encoders side by side would double the memory, and the other processes use the cores already
+    with zarr.config.set({"async.concurrency": 1}):
+        writer.write_rows(0, strip.y0, block)
 
 
 def write_whole(job: Job) -> None:
