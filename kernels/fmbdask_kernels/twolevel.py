@@ -144,6 +144,12 @@ def prices(low, high, ups, downs):
 
 
 @kernel
+def log_sum(a, b):
+    """Logarithm of the sum of two exponentials."""
+    return max(a, b) + math.log1p(math.exp(-abs(a - b)))
+
+
+@kernel
 def student(rss, m, dof):
     """Log of the Student density of ``m`` differences with ``rss`` [read variances], less a constant."""
     return (
@@ -163,7 +169,7 @@ def likelihood(rss, m, dof):
     """
     known = student(rss, m, min(max(dof, NOISY_DOF), DOF_LIMIT))
     noisy = student(rss, m, NOISY_DOF) + NOISY_LOG
-    return max(known, noisy) + math.log1p(math.exp(-abs(known - noisy)))
+    return log_sum(known, noisy)
 
 
 @kernel

@@ -75,6 +75,39 @@ def likelihood(rss: float, m: int, dof: float) -> float:
     return float(np.logaddexp(known, noisy + np.log(1e-2)))
 
 
+def filtered(
+    y: Float,
+    time: Float,
+    read: Float,
+    level: float,
+    amplitude: float,
+    slope: float,
+    rho: float,
+    up: float,
+    down: float,
+    scale: float,
+) -> tuple[float, float]:
+    """Log-likelihood and expected squares of two levels, each state by its normal density."""
+    drift, r = rho / scale, float(read.mean())
+    spread = float(np.roots([1.0, -drift, -drift * r]).max())  # the steady state of the Riccati equation
+    gain, total = spread / (spread + r), spread + r
+    chance = np.array([0.5, 0.5])
+    move = np.array([[1 - up, up], [down, 1 - down]])
+    log_likelihood = squares = 0.0
+    for i in range(y.size):
+        if i:
+            level += slope * (time[i] - time[i - 1])
+        error = y[i] - level - np.array([0.0, amplitude])
+        weight = chance * stats.norm.pdf(error, scale=np.sqrt(total * scale))
+        log_likelihood += float(np.log(weight.sum()))
+        weight /= weight.sum()
+        squares += float(weight @ error**2 / total)
+        level += gain * float(weight @ error)
+        chance = weight @ move
+    # less what all models share: the normalisation by pi and by the scale
+    return log_likelihood + 0.5 * y.size * float(np.log(2 * np.pi * scale)), squares
+
+
 def positive_steps(d: Float, dt: Float, inverse: Float, where: list[int]) -> float:
     """Chi^2 left by steps and a rate none of which is negative (Lawson and Hanson)."""
     design = np.column_stack([dt, *(np.eye(d.size)[k] for k in where)])
