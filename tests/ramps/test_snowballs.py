@@ -13,7 +13,7 @@ from fmbdask.ramps.snowballs import fit_halo
     ("amplitude", "scale", "radius"), [(5, 10, 8), (20, 3, 30), (200, 10, 3), (2000, 20, 8)]
 )
 def test_halo_covers_what_it_should(saturated: bool, amplitude: float, scale: float, radius: float) -> None:
-    """At least .95 of the pixels with a halo of one sigma, and at most 1.2 times their area, hits included."""
+    """At least .95 of the pixels with a halo of one sigma, and at most 1.2 times their area, hits and all."""
     rng = np.random.default_rng(int(amplitude))
     half = min(int(radius + scale * np.log(amplitude) + 10), 150)
     centre = half + rng.uniform(-2, 2, 2)
