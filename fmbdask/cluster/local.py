@@ -30,12 +30,12 @@ def local_cluster(workers: int | None = None) -> Iterator[Client]:
     distributed.Client
         Connected to a cluster without a dashboard, which needs no open port but its own.
     """
-    cluster = LocalCluster(  # type: ignore[no-untyped-call]
+    cluster = LocalCluster(
         n_workers=workers or cores(),
         threads_per_worker=1,
         processes=True,
         dashboard_address=None,
         silence_logs=logging.CRITICAL,
     )
-    with cluster, Client(cluster) as client:  # type: ignore[no-untyped-call]
+    with cluster, Client(cluster) as client:
         yield client

@@ -141,7 +141,7 @@ def _lazy(source: RampSource, flags: bool = False) -> da.Array:
     chunks = ((1,) * integrations, (frames,), _cut(rows, edge), _cut(columns, edge))
     window = _Window(source, flags)
     name = "flags-" if flags else "ramp-"
-    lazy: da.Array = da.from_array(  # type: ignore[no-untyped-call]
+    lazy: da.Array = da.from_array(
         window,
         chunks=chunks,
         name=name + tokenize(type(source).__name__, source.path, tuple(source.stamp), source.shape, edge),
@@ -171,5 +171,5 @@ def _lazy_map(file_map: FileMap) -> da.Array:
     read = delayed(np.asarray, pure=True)(file_map, dask_key_name=key)
     meta = np.empty((0,) * len(file_map.shape), file_map.dtype)
     shape, dtype = file_map.shape, file_map.dtype
-    lazy: da.Array = da.from_delayed(read, shape, dtype, meta=meta)  # type: ignore[no-untyped-call]
+    lazy: da.Array = da.from_delayed(read, shape, dtype, meta=meta)
     return lazy

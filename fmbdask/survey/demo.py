@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fmbdask.errors import OutputExistsError
 
@@ -141,14 +141,12 @@ def run(
     began = time.monotonic()
     out = Path(out)
     clear(out, overwrite)
+    simulate = partial(simulate_one, survey(edge, frames), out / "data")
+    detect = partial(detect_one, out=out / "results")
     report = progress or silent
-    config = survey(edge, frames)
-    report(0, exposures, "starting workers")
+    report(0, 2 * exposures, "starting workers; the first run on a machine compiles the kernels")
     with local_cluster(workers) as client:
-        simulate = partial(simulate_one, config, out / "data")
-        paths = spread(client, simulate, range(exposures), "simulated", report)
-        detect = partial(detect_one, out=out / "results")
-        results = spread(client, detect, paths, "searched", report)
+        paths, results = work_through(client, simulate, detect, exposures, report)
     scores = dict(score(path, result) for path, result in zip(paths, results, strict=True))
     tallies = add_up(scores)
     numbers = {
@@ -198,18 +196,30 @@ def detect_one(path: Path, *, out: Path) -> Path:
         return detect_exposure(path, out)
 
 
-def spread(
-    client: Client, work: Callable[[Any], Path], items: Iterable[Any], text: str, report: Report
-) -> list[Path]:
-    """Do one piece of work for each item on the cluster; the results keep the order of the items."""
+def work_through(
+    client: Client,
+    simulate: Callable[[int], Path],
+    detect: Callable[[Path], Path],
+    count: int,
+    report: Report,
+) -> tuple[list[Path], list[Path]]:
+    """Simulate and search all exposures on the cluster; exposures and results come in their order."""
     from distributed import as_completed
 
-    futures = [client.submit(work, item, pure=False) for item in items]
-    report(0, len(futures), text)
-    finished = as_completed(futures)  # type: ignore[no-untyped-call]
+    exposures = [client.submit(simulate, 0, pure=False)]
+    # The first search has the kernels compiled and left on disk, while other workers simulate: until it is
+    # done, no other search would do anything but compile the same again.
+    results = [client.submit(detect, exposures[0], pure=False)]
+    exposures += [client.submit(simulate, index, pure=False) for index in range(1, count)]
+    finished = as_completed([*exposures, *results])
     for done, future in enumerate(finished, 1):
-        report(done, len(futures), f"{text} {Path(future.result()).stem}")
-    return [future.result() for future in futures]
+        verb = "searched" if future in results else "simulated"
+        report(done, 2 * count, f"{verb} {future.result().stem}")
+        if future is results[0]:
+            others = [client.submit(detect, exposure, pure=False) for exposure in exposures[1:]]
+            results += others
+            finished.update(others)
+    return [each.result() for each in exposures], [each.result() for each in results]
 
 
 def score(path: Path, result: Path) -> tuple[str, Score]:
