@@ -156,13 +156,11 @@ def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks
             spreads[a].append(value)
             slopes[a].append(slope[a])
         reach = REACH * float(np.sqrt(np.median([v.mean() for v in spread.values()])))
+        height = (
+            reference.height[block.y] if reference.gradient.any() else np.zeros(block.shape[0], np.float32)
+        )
         sums, row_sums, square = active_sums(
-            data,
-            used,
-            reference.column[:, block.x],
-            reference.gradient[:, block.x],
-            reference.height[block.y],
-            reach,
+            data, used, reference.column[:, block.x], reference.gradient[:, block.x], height, reach
         )
         for g in np.unique(detector.group[block.x]):
             mine = detector.group[block.x] == g

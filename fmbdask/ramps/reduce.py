@@ -33,6 +33,11 @@ COLUMNS = (
     "transitions", "dwell_high", "dwell_low", "duty", "fit_quality",
 )  # fmt: skip
 
+#: Neighbourhood of a snowball that its halo is fitted in: so many radii and pixels around its centre.
+WINDOW_FACTOR, WINDOW_MARGIN = 1.5, 16
+#: Values of a strip of such a window that are held at once.
+STRIP = 2**22
+
 ReadBlock = Callable[[Region], NDArray[Any]]
 
 
@@ -136,13 +141,13 @@ def _with_halos(
     for row in table.index[table["type"] == "snowball"]:
         event = table.loc[row]
         p = prepared[int(event["integration"])]
-        reach = int(np.ceil(4 * float(event["radius"]) + 16))
+        reach = int(np.ceil(WINDOW_FACTOR * float(event["radius"]) + WINDOW_MARGIN))
         y, x = round(float(event["y"])), round(float(event["x"]))
         window = Region(
             int(event["integration"]), max(rows.start, y - reach), min(rows.stop, y + reach + 1),
             max(columns.start, x - reach), min(columns.stop, x + reach + 1),
         )  # fmt: skip
-        step, error, core, sigma = _window_steps(read(window), p, window, int(event["first_frame"]))
+        step, core, sigma = _window_steps(read, p, window, int(event["first_frame"]))
         halo = fit_halo(
             step,
             np.isfinite(step),
@@ -165,21 +170,27 @@ def _with_halos(
 
 
 def _window_steps(
-    data: NDArray[Any], p: Prepared, window: Region, frame: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
-    """Amplitude of a step at ``frame`` of every pixel of a window, its error, the saturated core, and the noise [DN]."""
-    ny, nx = window.shape
-    y, x = np.divmod(np.arange(ny * nx), nx)
-    raw = np.ascontiguousarray(data[p.used].reshape(p.used.size, -1).T).astype(np.float32)
-    full = raw >= p.detector.saturation
-    used = (np.cumsum(full, axis=1) == 0) & np.isfinite(raw)
-    ramps = raw - p.correction.at(y + window.y0, x + window.x0)
+    read: ReadBlock, p: Prepared, window: Region, frame: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+    """Amplitude of a step at ``frame`` of every pixel of a window, the saturated core, and the noise [DN]."""
+    step = np.empty(window.shape, np.float32)
+    core = np.empty(window.shape, np.bool_)
+    variance = p.noise.variance[p.detector.amplifier[window.x]]
     at = int(np.searchsorted(p.used, frame))
-    variance = p.noise.variance[p.detector.amplifier[x + window.x0]]
-    step, error = step_amplitude(ramps, used, variance, p.rho_floor, p.pattern, at)
-    core = full[:, at] & ~full[:, max(at - 1, 0)]
-    sigma = np.sqrt(variance)
-    return tuple(a.reshape(ny, nx) for a in (step, error, core, sigma))  # type: ignore[return-value]
+    nx = window.shape[1]
+    rows = max(1, STRIP // (p.used.size * nx))
+    for y0 in range(window.y0, window.y1, rows):
+        strip = Region(window.integration, y0, min(y0 + rows, window.y1), window.x0, window.x1)
+        y, x = np.divmod(np.arange(strip.shape[0] * nx), nx)
+        raw = np.ascontiguousarray(read(strip)[p.used].reshape(p.used.size, -1).T).astype(np.float32)
+        full = raw >= p.detector.saturation
+        used = (np.cumsum(full, axis=1) == 0) & np.isfinite(raw)
+        ramps = raw - p.correction.at(y + y0, x + window.x0)
+        amplitude, _ = step_amplitude(ramps, used, variance[x], p.rho_floor, p.pattern, at)
+        here = slice(y0 - window.y0, strip.y1 - window.y0)
+        step[here] = amplitude.reshape(-1, nx)
+        core[here] = (full[:, at] & ~full[:, max(at - 1, 0)]).reshape(-1, nx)
+    return step, core, np.broadcast_to(np.sqrt(variance), window.shape)
 
 
 def _maps(

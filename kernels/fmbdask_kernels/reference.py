@@ -88,7 +88,7 @@ def group_offsets(
 
 
 @kernel
-def _active_sums(data, used, column, height, gradient, reach, column_sum, row_sum, square):  # type: ignore[no-untyped-def]
+def _active_sums(data, used, column, height, gradient, reach, column_sum, row_sum, square):
     """Sums over rows and columns of winsorised differences, less each pixel's mean difference and the offsets."""
     n, ny, nx = used.size, data.shape[1], data.shape[2]
     m = n - 1
@@ -102,10 +102,18 @@ def _active_sums(data, used, column, height, gradient, reach, column_sum, row_su
             slope[x] = (f4(last[x]) - f4(first[x]) - total) / f4(m)
         for t in range(m):
             a, b = data[used[t], y], data[used[t + 1], y]
-            c0, c1, g0, g1, s = column[t], column[t + 1], gradient[t], gradient[t + 1], column_sum[t]
+            c0, c1, s = column[t], column[t + 1], column_sum[t]
             for x in range(nx):
-                v = (f4(b[x]) - f4(a[x])) - ((c1[x] - c0[x]) + h * (g1[x] - g0[x])) - slope[x]
-                value[x] = min(max(v, -reach), reach)
+                value[x] = (f4(b[x]) - f4(a[x])) - ((c1[x] - c0[x]) + slope[x])
+            if h != 0:
+                g0, g1 = gradient[t], gradient[t + 1]
+                for x in range(nx):
+                    value[x] -= h * (g1[x] - g0[x])
+            # selects, not min and max: those keep track of NaN, which the compiler cannot vectorise
+            for x in range(nx):
+                v = value[x]
+                v = reach if v > reach else v
+                value[x] = -reach if v < -reach else v
             for x in range(nx):
                 s[x] += value[x]
             total = f4(0)
