@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import is_dask_collection
+from dask.callbacks import Callback
 from fmbdask_kernels.temporal import PLANES
 from numpy.typing import NDArray
 
@@ -64,9 +65,10 @@ def _map(
     spatial = lazy.chunks[2:] if whole else tuple((1,) * len(c) for c in lazy.chunks[2:])
     chunks = (lazy.chunks[0], (planes,), *spatial)
     meta = np.empty((0,) * 4, dtype)
-    return da.map_blocks(
+    mapped: da.Array = da.map_blocks(
         _Blocks(function, prepared, edges, maps), *arrays, dtype=dtype, chunks=chunks, meta=meta, name=False
     )
+    return mapped
 
 
 def _boxed(data: NDArray[Any], prepared: Prepared, region: Region, limits: Limits) -> NDArray[Any]:
@@ -105,10 +107,11 @@ def feature_planes(ramp: xr.DataArray, prepared: list[Prepared]) -> da.Array:
 
 def chunked(ramp: xr.DataArray) -> da.Array:
     """One integration and all frames a chunk; squares of a size that suits the caches."""
-    integrations, frames, rows, columns = ramp.shape
+    frames = ramp.sizes["frame"]
     edge = edge_for(frames, ramp.dtype.itemsize)
-    if not dask.is_dask_collection(ramp.data):
-        return da.from_array(ramp.data, chunks=(1, frames, edge, edge), name=False)
+    if not is_dask_collection(ramp.data):
+        whole_array: da.Array = da.from_array(ramp.data, chunks=(1, frames, edge, edge), name=False)
+        return whole_array
     lazy: da.Array = ramp.data
     whole = len(lazy.chunks[1]) == 1 and all(c == 1 for c in lazy.chunks[0])
     if not whole or max(lazy.chunks[2] + lazy.chunks[3]) > 4 * edge:
@@ -116,14 +119,14 @@ def chunked(ramp: xr.DataArray) -> da.Array:
     return lazy
 
 
-class _Reported(dask.callbacks.Callback):  # type: ignore[misc]
+class _Reported(Callback):
     """Counts finished regions for a progress bar."""
 
     def __init__(self, report: Report, total: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.report, self.total, self.done = report, total, 0
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        if isinstance(result, np.ndarray) and result.dtype == object:
+        if isinstance(key, tuple) and isinstance(result, np.ndarray) and result.shape == (1, 1, 1, 1):
             self.done += 1
             self.report(self.done, self.total, "regions")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from .blocks import Report, search
 from .config import DetectionConfig
 from .detector import as_ramp, describe
 from .linearity import linearise
+from .measured import Measured
 from .prepare import Prepared, prepare
 from .region import RegionResult
 from .sample import read
@@ -51,6 +52,7 @@ def detect(
     config: DetectionConfig | Mapping[str, Any] | None = None,
     *,
     features: bool = False,
+    measured: Sequence[Measured] | None = None,
     progress: Report | None = None,
     **options: Any,
 ) -> Detection:
@@ -63,6 +65,8 @@ def detect(
     config : DetectionConfig or mapping, optional
     features : bool
         Whether the maps hold every temporal feature.
+    measured : sequence of Measured, optional
+        Offsets of each integration that were measured before, see :mod:`fmbdask.ramps.measured`.
     progress : callable, optional
         Called with (regions done, regions, text).
     **options
@@ -92,7 +96,8 @@ def detect(
     ramp = as_ramp(ramp)
     detector = describe(ramp)
     ramp = linearise(ramp, detector)
-    prepared = [prepare(ramp, detector, settings, i) for i in range(detector.shape[0])]
+    known = measured if measured is not None and settings.reference_pixels else [None] * detector.shape[0]
+    prepared = [prepare(ramp, detector, settings, i, m) for i, m in enumerate(known)]
     results = search(ramp, prepared, features=features, progress=progress)
     events, maps = reduce.reduce_exposure(
         results, prepared, detector, settings, lambda region: read(ramp, region)

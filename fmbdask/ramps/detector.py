@@ -107,7 +107,8 @@ def describe(ramp: xr.DataArray) -> Detector:
     bottom, top, left, right = (int(b) for b in border)
     if min(bottom, top, left, right) < 0 or bottom + top >= rows or left + right >= columns:
         raise InputError(
-            f"{source}: reference_border {list(border)} leaves no pixel of {rows} x {columns}: give the right border"
+            f"{source}: reference_border {list(border)} leaves no pixel of {rows} x {columns}: "
+            "give the right border"
         )
     amplifiers = int(attrs.get("amplifiers", 1))
     layout = str(attrs.get("amplifier_layout", "contiguous"))

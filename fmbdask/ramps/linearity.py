@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -16,7 +18,8 @@ PREFIX = "linearity_"
 def linearise(ramp: xr.DataArray, detector: Detector) -> xr.DataArray:
     """Apply the coefficients that the ramp carries, lowest power first; without any the ramp is returned.
 
-    uint16 counts stay uint16: rounding adds a twelfth of a squared count to the noise and keeps the fast path.
+    uint16 counts stay uint16: rounding adds a twelfth of a squared count to the variance, and the fast path
+    stays open.
 
     Raises
     ------
@@ -30,7 +33,7 @@ def linearise(ramp: xr.DataArray, detector: Detector) -> xr.DataArray:
         return ramp
     if names != [f"{PREFIX}{k}" for k in range(len(names))]:
         raise InputError(
-            f"{detector.source}: linearity has the coefficients {names}: give one for every power from 0"
+            f"{detector.source}: linearity has coefficients {names}: give one for every power from 0"
         )
     coefficients = np.stack([np.asarray(ramp.coords[n].values, np.float32) for n in names])
     lazy = da.asarray(ramp.data)
@@ -40,7 +43,7 @@ def linearise(ramp: xr.DataArray, detector: Detector) -> xr.DataArray:
     return ramp.copy(data=linear)
 
 
-def _polynomial(counts: NDArray[np.generic], *coefficients: NDArray[np.float32]) -> NDArray[np.generic]:
+def _polynomial(counts: NDArray[Any], *coefficients: NDArray[np.float32]) -> NDArray[Any]:
     """Evaluate by Horner's rule, frame by frame to keep the copy small; full pixels stay full."""
     out = np.empty_like(counts)
     for t in range(counts.shape[1]):

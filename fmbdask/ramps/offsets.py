@@ -116,7 +116,7 @@ def _gradient(
     middle: float,
     column: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Difference of top and bottom over the height of the frame, shrunk by its own noise, and the offset at mid height."""
+    """Difference of top and bottom over the frame, shrunk by its own noise, and the offset at mid height."""
     both = ((na > 0) & (nb > 0)).all(axis=0)
     gradient = np.zeros_like(a)
     if not both.any():
@@ -138,7 +138,7 @@ def _gradient(
 
 def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks: list[Region]) -> Shared:
     """Average what the pixels of the blocks do together from read to read."""
-    frames, rows, columns = detector.shape[1:]
+    frames, rows = detector.shape[1:3]
     groups, amplifiers = int(detector.group.max()) + 1, int(detector.amplifier.max()) + 1
     used = np.arange(frames)
     group = np.zeros((frames - 1, groups))
@@ -217,7 +217,7 @@ def choose_frames(
     usual = float(np.median(found.scatter))
     common = np.average(found.group, axis=1, weights=np.maximum(found.group_pixels, 1e-9))
     middle = float(np.median(common))
-    offset = SETTLING_OFFSET * np.sqrt(usual / 2)
+    offset = SETTLING_OFFSET * float(np.sqrt(usual / 2))
     offset = max(offset, SETTLING_TIMES * MAD_SIGMA * float(np.median(np.abs(common - middle))))
     odd = (found.scatter > SETTLING_SCATTER * usual) | (np.abs(common - middle) > offset)
     most = int(SETTLING_SHARE * m)
@@ -265,12 +265,12 @@ def complete(
         seen = found.row_pixels > 0
         if seen.any():
             # the running mean takes its share of the noise with it
-            error = noise / np.median(found.row_pixels[seen]) * (1 - 1 / ROW_WINDOW)
-            power = float(offset[:, seen].var())
-            share = max(0.0, 1 - error / power) if power > 0 else 0.0
-            if share >= WORTH:
-                row[:, seen] = share * offset[:, seen]
-                notes.append(f"row offsets of {share * np.sqrt(power):.2f} DN rms are subtracted")
+            row_error = noise / float(np.median(found.row_pixels[seen])) * (1 - 1 / ROW_WINDOW)
+            spread = float(offset[:, seen].var())
+            worth = max(0.0, 1 - row_error / spread) if spread > 0 else 0.0
+            if worth >= WORTH:
+                row[:, seen] = worth * offset[:, seen]
+                notes.append(f"row offsets of {worth * np.sqrt(spread):.2f} DN rms are subtracted")
     return (
         Correction(column.astype(np.float32), gradient, reference.height, row.astype(np.float32)),
         notes,
@@ -288,4 +288,5 @@ def _detrended(offset: NDArray[np.float64]) -> NDArray[np.float64]:
     t = np.arange(offset.shape[0], dtype=np.float64)
     t -= t.mean()
     slope = t @ offset / (t @ t)
-    return offset - offset.mean(axis=0) - t[:, None] * slope
+    straight: NDArray[np.float64] = offset - offset.mean(axis=0) - t[:, None] * slope
+    return straight

@@ -28,8 +28,8 @@ CODES = {"background": 0, "cosmic_ray": 1, "telegraph_noise": 2, "snowball": 3}
 #: Columns of the catalogue, in order.
 COLUMNS = (
     "event_id", "type", "integration", "y", "x", "first_frame", "time", "peak_y", "peak_x", "amplitude",
-    "mean_intensity", "max_intensity", "spatial_extent", "significance", "confidence", "n_steps", "n_saturated",
-    "radius", "core_radius", "circularity", "halo_amplitude", "halo_scale",
+    "mean_intensity", "max_intensity", "spatial_extent", "significance", "confidence", "n_steps",
+    "n_saturated", "radius", "core_radius", "circularity", "halo_amplitude", "halo_scale",
     "transitions", "dwell_high", "dwell_low", "duty", "fit_quality",
 )  # fmt: skip
 
@@ -111,22 +111,27 @@ def reduce_exposure(
 
 def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
     """Rows of the catalogue for telegraph pixels."""
-    one = np.ones(found.size)
-    named = {
+    whole = {n: found[n].astype(np.int64) for n in ("integration", "first_frame", "transitions")}
+    real = {
         n: found[n].astype(np.float64)
-        for n in ("dwell_high", "dwell_low", "duty", "fit_quality", "significance", "transitions")
+        for n in ("amplitude", "significance", "margin", "dwell_high", "dwell_low", "duty", "fit_quality")
     }
-    amplitude = found["amplitude"].astype(np.float64)
-    return pd.DataFrame(
-        {
-            "old_id": -one.astype(np.int64), "type": "telegraph_noise", "integration": found["integration"].astype(np.int64),
-            "y": found["y"].astype(np.float64), "x": found["x"].astype(np.float64),
-            "first_frame": found["first_frame"].astype(np.int64), "peak_y": found["y"].astype(np.int64),
-            "peak_x": found["x"].astype(np.int64), "amplitude": amplitude, "mean_intensity": amplitude * found["duty"],
-            "max_intensity": amplitude, "spatial_extent": one.astype(np.int64), "margin": found["margin"].astype(np.float64),
-            "n_steps": found["transitions"].astype(np.int64), "n_saturated": 0 * one.astype(np.int64), **named,
-        }
-    )  # fmt: skip
+    events = pd.DataFrame(whole | real)
+    place = {
+        name: found[axis].astype(kind)
+        for axis in "yx"
+        for name, kind in ((axis, float), (f"peak_{axis}", int))
+    }
+    return events.assign(
+        **place,
+        old_id=-1,
+        type="telegraph_noise",
+        mean_intensity=real["amplitude"] * real["duty"],
+        max_intensity=real["amplitude"],
+        spatial_extent=1,
+        n_steps=whole["transitions"],
+        n_saturated=0,
+    )
 
 
 def _with_halos(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import gcd
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
+from dask.base import is_dask_collection
 from numpy.typing import NDArray
 
 from ..regions import Region
@@ -56,6 +56,6 @@ def sample_blocks(rows: slice, columns: slice, integration: int = 0) -> list[Reg
 def read(ramp: xr.DataArray, region: Region) -> NDArray[Any]:
     """All frames of a region, (T, ny, nx), C-contiguous."""
     part = ramp.data[region.integration, :, region.y, region.x]
-    if dask.is_dask_collection(part):
+    if is_dask_collection(part):
         part = part.compute(scheduler="synchronous")
     return np.ascontiguousarray(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +15,20 @@ import dask
 from ..errors import FmbdaskError, OutputExistsError
 from ..ramps.config import DetectionConfig
 from ..ramps.detect import Detection, detect
+from ..ramps.detector import describe as read_labels
+from ..ramps.linearity import PREFIX as LINEARITY
+from ..ramps.measured import from_arrays, measure, to_arrays
 from ..store.atomic import atomic
 from ..store.catalog import result_names, write_events
 from ..store.checks import check_exposure
 from ..store.ingest import ingest
+from ..store.overrides import describe
 from ..store.products import write_products
-from ..store.ramps import open_ramp
+from ..store.ramps import label, open_ramp
+from ..store.readers import open_source
 
 Report = Callable[[int, int, str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,15 @@ def detect_exposure(
     OutputExistsError
         If there is a result already.
     """
-    return _detect(Path(path), Path(out) / (name or result_names([path])[0]), config, overwrite, features, overrides, progress)[0]
+    return _detect(
+        Path(path),
+        Path(out) / (name or result_names([path])[0]),
+        config,
+        overwrite,
+        features,
+        overrides,
+        progress,
+    )[0]
 
 
 def _detect(
@@ -90,21 +105,30 @@ def _detect(
 ) -> tuple[Path, Detection]:
     """Detect on one exposure; returns its folder and what was found."""
     if target.exists() and not overwrite:
-        raise OutputExistsError(f"{target} is already there: give --overwrite to replace it, or another folder")
+        raise OutputExistsError(
+            f"{target} is already there: give --overwrite to replace it, or another folder"
+        )
     settings = config or DetectionConfig()
-    ramp = open_ramp(path, **(overrides or {}))
+    described = describe(open_source(path), **(overrides or {}))
+    ramp = label(described)
     check_exposure(ramp)
-    found = detect(ramp, settings, features=features, progress=progress)
+    known = None if any(str(c).startswith(LINEARITY) for c in ramp.coords) else described.source.prepared
+    measured = from_arrays(known, read_labels(ramp)) if known else None
+    found = detect(ramp, settings, features=features, measured=measured, progress=progress)
     time_unit = str(ramp.coords["read_times"].attrs.get("units", "s"))
     configuration = {
         "detection": settings.model_dump(mode="json"),
         "exposure": {k: v for k, v in ramp.attrs.items() if k != "source"},
-        "overrides": {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in (overrides or {}).items()},
+        "overrides": {
+            k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in (overrides or {}).items()
+        },
         "found": found.info,
     }
     with atomic(target, overwrite=overwrite) as folder:
         folder.mkdir(parents=True, exist_ok=True)
-        write_events(folder, found.events, exposure=str(path), configuration=configuration, time_unit=time_unit)
+        write_events(
+            folder, found.events, exposure=str(path), configuration=configuration, time_unit=time_unit
+        )
         write_products(folder / "products.zarr", found.maps)
     return target, found
 
@@ -140,21 +164,36 @@ def detect_exposures(
     """
     names = result_names(paths)
     outcomes = []
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool, dask.config.set(scheduler="threads", pool=pool):
+    with (
+        ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
+        dask.config.set(scheduler="threads", pool=pool),
+    ):
         for path, name in zip(map(Path, paths), names, strict=True):
             try:
-                target, found = _detect(path, Path(out) / name, config, overwrite, features, overrides, progress)
-            except (FmbdaskError, OSError) as error:
-                outcomes.append(Outcome(path, error=str(error)))
+                target, found = _detect(
+                    path, Path(out) / name, config, overwrite, features, overrides, progress
+                )
+            except Exception as error:
+                outcomes.append(Outcome(path, error=reason(path, error)))
             else:
                 outcomes.append(Outcome(path, target, summary=_summary(found)))
     return outcomes
 
 
+def reason(path: Path, error: Exception) -> str:
+    """Say in one sentence why an exposure failed; the traceback of what was not foreseen goes to the log."""
+    if isinstance(error, FmbdaskError | OSError):
+        return str(error)
+    logger.debug("%s failed", path, exc_info=error)
+    return f"{path}: unexpected {type(error).__name__}: {error}; run again with --debug and report it"
+
+
 def _summary(found: Detection) -> str:
     """Count the events of each kind, and say what was decided."""
     counts = found.events["type"].value_counts()
-    kinds = [f"{counts.get(k, 0)} {k.replace('_', ' ')}" for k in ("cosmic_ray", "telegraph_noise", "snowball")]
+    kinds = [
+        f"{counts.get(k, 0)} {k.replace('_', ' ')}" for k in ("cosmic_ray", "telegraph_noise", "snowball")
+    ]
     return "; ".join([", ".join(kinds), *found.info["notes"]])
 
 
@@ -165,7 +204,10 @@ def ingest_exposures(
     overwrite: bool = False,
     progress: Report | None = None,
 ) -> list[Outcome]:
-    """Copy exposures into verified Zarr stores ``out/<stem>.zarr``; one that fails stops no other."""
+    """Copy exposures into verified Zarr stores ``out/<stem>.zarr``; one that fails stops no other.
+
+    The offsets that pixels share are measured on the way and kept beside the ramp: detection reads them.
+    """
     outcomes = []
     for path, name in zip(map(Path, paths), result_names(paths), strict=True):
         target = Path(out) / f"{name}.zarr"
@@ -176,9 +218,13 @@ def ingest_exposures(
 
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            ingest(path, target, overwrite=overwrite, progress=strips)
-        except (FmbdaskError, OSError) as error:
-            outcomes.append(Outcome(path, error=str(error)))
+            ramp = open_ramp(path)
+            check_exposure(ramp)
+            detector = read_labels(ramp)
+            offsets = to_arrays([measure(ramp, detector, i) for i in range(detector.shape[0])], detector)
+            ingest(path, target, overwrite=overwrite, prepared=offsets, progress=strips)
+        except Exception as error:
+            outcomes.append(Outcome(path, error=reason(path, error)))
         else:
             outcomes.append(Outcome(path, target))
     return outcomes

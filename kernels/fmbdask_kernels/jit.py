@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -16,11 +16,9 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 def kernel(function: F) -> F:
     """Compile for the machine at first call: serial, GIL released, cached on disk."""
-    compiled: F = numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function)
-    return compiled
+    return cast(F, numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function))
 
 
 def exact(function: F) -> F:
     """Compile like :func:`kernel`, but with every floating-point operation in the order it is written."""
-    compiled: F = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    return compiled
+    return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))

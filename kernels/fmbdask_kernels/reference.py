@@ -8,6 +8,9 @@ winsorised differences, minus each pixel's own mean difference.
 Source: the reference-pixel step of the JWST pipeline (amplifiers, odd and even columns, top and bottom rows).
 """
 
+# compiled functions carry no annotations
+# mypy: allow-untyped-defs, allow-untyped-calls
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,7 +24,7 @@ REJECT = 3.5
 
 
 @kernel
-def _group_means(border, used, group, means, counts, residual):  # type: ignore[no-untyped-def]
+def _group_means(border, used, group, means, counts, residual):
     """Clipped mean over the pixels of each group of the counts less each pixel's mean over time."""
     n, rows, columns = used.size, border.shape[1], border.shape[2]
     groups = means.shape[1]
@@ -89,7 +92,7 @@ def group_offsets(
 
 @kernel
 def _active_sums(data, used, column, height, gradient, reach, column_sum, row_sum, square):
-    """Sums over rows and columns of winsorised differences, less each pixel's mean difference and the offsets."""
+    """Sums over rows and columns of winsorised differences, less each pixel's mean and the offsets."""
     n, ny, nx = used.size, data.shape[1], data.shape[2]
     m = n - 1
     slope = np.empty(nx, np.float32)

@@ -1,0 +1,198 @@
+"""Noise of the pixels of an exposure, and by how much its significances exceed their stated distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from fmbdask_kernels import temporal
+from fmbdask_kernels.lanes import LANES
+from fmbdask_kernels.tables import Offsets, Tables, make_prior
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..regions import Region
+from . import calibration
+from .detector import Detector
+from .offsets import Shared
+from .sample import read
+
+Float = NDArray[np.float32]
+
+#: Fewest pixels from which a scale or a prior is taken; below it amplifiers are pooled.
+ENOUGH = 2000
+#: Range of the in-situ scale: floor-limited pixels may only be made less significant.
+SCALE_RANGE = (0.9, 3.0)
+#: Statistics of candidates for telegraph noise: the quantile of roughness that is always looked at.
+ROUGH_SHARE = 0.004
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise of the pixels of each amplifier, (amplifiers,) [DN^2 or 1], and the scale of significances.
+
+    ``scale`` is (amplifiers, 2): for pixels at the floor of rho, and for the others.
+    """
+
+    variance: Float
+    dof: Float
+    noisy: Float
+    rho_variance: Float
+    scale: Float
+    rough: Float
+
+
+def region_offsets(offsets: Offsets, region: Region) -> Offsets:
+    """Offsets of a region, padded to whole tiles; sums are those of the whole exposure, bit for bit."""
+    x, y = region.x, region.y
+    return Offsets(
+        pad(offsets.column[:, x]), pad(offsets.gradient[:, x]), offsets.height[y],
+        np.ascontiguousarray(offsets.row[:, y]),
+        pad(offsets.column_slope[x]), pad(offsets.gradient_slope[x]), offsets.row_slope[y],
+        pad(offsets.column_total[x]), pad(offsets.gradient_total[x]), offsets.row_total[y],
+    )  # fmt: skip
+
+
+def pad(values: Float) -> Float:
+    """Extend the last axis to whole tiles with zeros."""
+    size = values.shape[-1]
+    whole = -(-size // LANES) * LANES
+    out = np.zeros((*values.shape[:-1], whole), np.float32)
+    out[..., :size] = values
+    return out
+
+
+def measure_noise(
+    ramp: xr.DataArray,
+    detector: Detector,
+    found: Shared,
+    used: NDArray[np.int64],
+    pattern: NDArray[np.float64],
+    tables: Tables,
+    offsets: Offsets,
+    blocks: list[Region],
+    floor: float,
+) -> Noise:
+    """Measure the noise prior of each amplifier, and the scale of its significances, on a sample.
+
+    Parameters
+    ----------
+    ramp, detector
+        The exposure.
+    found : Shared
+        What its pixels share; the robust variance of their differences gives a first rho.
+    used : (N,) int array
+        Frames in use; ``pattern`` (3, N), ``tables`` and ``offsets`` are theirs.
+    blocks : list of Region
+        The sample.
+    floor : float
+        Smallest ratio of Poisson to read variance.
+
+    Returns
+    -------
+    Noise
+
+    Raises
+    ------
+    InputError
+        If no pixel of the sample has all its reads below saturation.
+    """
+    amplifiers = int(detector.amplifier.max()) + 1
+    # variance of a difference: two reads and the Poisson noise between them
+    reads = float(np.mean(1 / detector.reads[used]))
+    own = (found.variance - np.maximum(found.slope, 0) * detector.poisson) / (2 * reads)
+    rho_variance = np.maximum(own, 0.02 * found.variance).astype(np.float32)
+    features = [
+        _features(ramp, detector, used, pattern, tables, offsets, b, rho_variance, detector.poisson, floor)
+        for b in blocks
+    ]
+    amplifier = np.concatenate([_amplifier(detector, b) for b in blocks])
+
+    def plane(k: int) -> NDArray[np.float64]:
+        return np.concatenate([f[k].ravel() for f in features]).astype(np.float64)
+
+    m = used.size - 1
+    whole = plane(temporal.READS) == used.size
+    rss = plane(temporal.READ_VARIANCE) * (m - 1)
+    raw = np.sqrt(np.maximum(plane(temporal.STEP_R2) * rss, 0))
+    bins = np.where(whole, plane(temporal.RHO_BIN), 0).astype(np.int64)
+    rate = np.maximum(plane(temporal.SLOPE), 0)
+    rough = plane(temporal.ROUGHNESS)
+    out = np.ones((5, amplifiers), np.float32)
+    scale = np.ones((amplifiers, 2), np.float32)
+    nu = max(m - 2, 1)
+    rho = tables.rho.astype(np.float64)
+    for a in range(amplifiers):
+        mine = whole & (amplifier == a) & np.isfinite(raw)
+        if mine.sum() < min(ENOUGH, whole.sum()):
+            mine = whole & np.isfinite(raw)
+        if not mine.any():
+            raise InputError(
+                f"{detector.source}: no pixel has all its reads below saturation: check the saturation level"
+            )
+        # the step of a clean pixel takes one degree of freedom with it
+        own = (rss[mine] - raw[mine] ** 2) / nu
+        variance, dof, noisy = calibration.variance_prior(own, nu)
+        out[:4, a] = variance, dof, noisy, rho_variance[a]
+        moderated = (nu * own + dof * variance) / (nu + dof)
+        z = calibration.gaussian_equivalent(raw[mine] / np.sqrt(moderated), nu + dof)
+        quiet = own < noisy * variance
+        usual = _thresholds(pattern, rho, 0.05, bins[mine], rate[mine], variance, detector.gain)
+        firing = _thresholds(pattern, rho, 1e-3, bins[mine], rate[mine], variance, detector.gain)
+        for k in range(2):
+            part = quiet & ((bins[mine] == 0) if k == 0 else (bins[mine] > 0))
+            if part.sum() >= ENOUGH:
+                larger = calibration.in_situ_scale(z[part], usual[part], firing[part])
+                scale[a, k] = np.clip(larger, 1.0 if k == 0 else SCALE_RANGE[0], SCALE_RANGE[1])
+            elif k == 1:
+                scale[a, 1] = scale[a, 0]
+        out[4, a] = np.quantile(rough[mine], 1 - ROUGH_SHARE)
+    return Noise(out[0], out[1], out[2], out[3], scale, out[4])
+
+
+def _thresholds(
+    pattern: NDArray[np.float64],
+    rho: NDArray[np.float64],
+    alpha: float,
+    bins: NDArray[np.int64],
+    rate: NDArray[np.float64],
+    variance: float,
+    gain: float | None,
+) -> NDArray[np.float64]:
+    """Threshold of each pixel, raised for the skewness of Poisson arrivals."""
+    t = calibration.thresholds(pattern, rho, alpha)[bins]
+    if gain:
+        t = (
+            t
+            + calibration.skewness(rate * gain, np.full(1, np.sqrt(variance) * gain), rho[bins])
+            * (t * t - 1)
+            / 6
+        )
+    return np.asarray(t, np.float64)
+
+
+def _amplifier(detector: Detector, block: Region) -> NDArray[np.int64]:
+    """Amplifier of each pixel of a block."""
+    return np.broadcast_to(detector.amplifier[block.x], block.shape).ravel()
+
+
+def _features(
+    ramp: xr.DataArray,
+    detector: Detector,
+    used: NDArray[np.int64],
+    pattern: NDArray[np.float64],
+    tables: Tables,
+    offsets: Offsets,
+    block: Region,
+    rho_variance: Float,
+    poisson: float,
+    floor: float,
+) -> Float:
+    """Features of a block with a prior that says nothing."""
+    per_column = rho_variance[detector.amplifier[block.x]]
+    prior = make_prior(block.shape[1], 1.0, 0.0, np.inf, poisson, per_column)
+    return temporal.temporal_features(
+        read(ramp, block), used, tables, prior, region_offsets(offsets, block),
+        pattern=pattern, rho_floor=floor, saturation=detector.saturation,
+    )  # fmt: skip
