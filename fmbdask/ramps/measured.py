@@ -72,4 +72,6 @@ def from_arrays(arrays: Mapping[str, ArrayLike], detector: Detector) -> list[Mea
 
 def _geometry(detector: Detector) -> NDArray[np.int64]:
     """Numbers that must agree for offsets to be those of the same detector."""
-    return np.r_[detector.shape, detector.border, detector.group].astype(np.int64)
+    return np.concatenate(
+        [np.asarray(v, np.int64) for v in (detector.shape, detector.border, detector.group)]
+    )

@@ -74,7 +74,7 @@ def detect_exposure(
     Returns
     -------
     Path
-        Folder with ``detections.json``, ``detections.parquet`` and ``products.zarr``, there whole or not at all.
+        Folder with ``detections.json``, ``detections.parquet`` and ``products.zarr``, whole or not there.
 
     Raises
     ------
