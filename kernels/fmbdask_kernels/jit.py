@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Reassociation and contraction let the compiler use SIMD lanes and fused multiply-add; NaN and infinity
 #: keep their meaning (masks depend on it), so the two flags that assume them away are left out.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+logger = logging.getLogger("fmbdask")
 
 
 def kernel(function: F) -> F:
@@ -22,3 +26,22 @@ def kernel(function: F) -> F:
 def exact(function: F) -> F:
     """Compile like :func:`kernel`, but with every floating-point operation in the order it is written."""
     return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+class _Notice(event.Listener):  # type: ignore[misc]
+    """Says once why the first call takes seconds: a kernel that the cache does not hold is being compiled."""
+
+    def __init__(self) -> None:
+        self.given = False
+
+    def on_start(self, event: Any) -> None:
+        module = event.data["dispatcher"].py_func.__module__ or ""
+        if not self.given and module.startswith(__package__):
+            self.given = True
+            logger.warning("compiling kernels for this machine, once; later runs start at once")
+
+    def on_end(self, event: Any) -> None:
+        """Nothing to say."""
+
+
+event.register("numba:compile", _Notice())
