@@ -28,7 +28,12 @@ def exact(function: F) -> F:
     return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
-class _Notice(event.Listener):  # type: ignore[misc]
+def stage(function: F) -> F:
+    """Compile like :func:`kernel` for calls from kernels only, whose cache it becomes a part of."""
+    return cast(F, numba.njit(nogil=True, fastmath=FAST, error_model="numpy")(function))
+
+
+class _Notice(event.Listener):
     """Says once why the first call takes seconds: a kernel that the cache does not hold is being compiled."""
 
     def __init__(self) -> None:
@@ -44,4 +49,4 @@ class _Notice(event.Listener):  # type: ignore[misc]
         """Nothing to say."""
 
 
-event.register("numba:compile", _Notice())
+event.register("numba:compile", _Notice())  # type: ignore[no-untyped-call]
