@@ -9,6 +9,9 @@ Source: T. Brandt 2024, PASP 136 045004 and 045005 (covariance of resultants, li
 difference); the recursions are the LDL' factorisation of a tridiagonal matrix.
 """
 
+# compiled functions carry no annotations
+# mypy: allow-untyped-defs, allow-untyped-calls
+
 from __future__ import annotations
 
 import math
@@ -24,7 +27,9 @@ Float = NDArray[np.float64]
 INTERVAL, READ_DIAGONAL, RATE_DIAGONAL, READ_OFF, RATE_OFF = range(5)
 
 
-def read_pattern(read_times: ArrayLike, reads_per_frame: ArrayLike = 1) -> Float:
+def read_pattern(
+    read_times: ArrayLike, reads_per_frame: ArrayLike = 1, read_interval: ArrayLike | None = None
+) -> Float:
     """Describe the frames of a ramp the way the covariance needs them.
 
     Parameters
@@ -33,18 +38,22 @@ def read_pattern(read_times: ArrayLike, reads_per_frame: ArrayLike = 1) -> Float
         Mean time of the reads averaged into each frame [s], strictly increasing.
     reads_per_frame : int or (N,) array
         Number of reads averaged into each frame.
+    read_interval : float or (N,) array, optional
+        Time between the reads inside a frame [s]; by default they fill the time to the nearest frame evenly,
+        as they do where no read is skipped.
 
     Returns
     -------
     (3, N) array
-        Mean time, variance-weighted mean time (both in units of the mean interval between frames) and
-        ``1 / reads_per_frame``. Reads within a frame are taken as evenly spread over it: a frame of ``m``
-        reads spaced by ``s`` has a variance-weighted mean time ``t - s (m - 1/m) / 6`` earlier than its mean.
+        Mean time, variance-weighted mean time (both in units of the mean interval between frames, from
+        the first frame on) and ``1 / reads_per_frame``. A frame of ``r`` reads spaced by ``s`` has a
+        variance-weighted mean time ``s (r - 1 / r) / 6`` before its mean: the double mean of the earlier
+        of two of its reads.
 
     Raises
     ------
     ValueError
-        If times do not increase or a frame has less than one read.
+        If times do not increase, a frame has less than one read, or the reads of two frames overlap.
     """
     times = np.asarray(read_times, np.float64)
     count = np.broadcast_to(np.asarray(reads_per_frame, np.float64), times.shape)
@@ -52,18 +61,21 @@ def read_pattern(read_times: ArrayLike, reads_per_frame: ArrayLike = 1) -> Float
         raise ValueError("read_times must be a sequence of at least two increasing times")
     if np.any(count < 1):
         raise ValueError("reads_per_frame must be at least 1")
+    gaps = np.diff(times)
+    nearest = np.concatenate([gaps[:1], np.minimum(gaps[:-1], gaps[1:]), gaps[-1:]])
+    spacing = nearest / count if read_interval is None else np.broadcast_to(read_interval, times.shape)
+    reach = spacing * (count - 1) / 2
+    if np.any(spacing < 0) or np.any(times[:-1] + reach[:-1] >= times[1:] - reach[1:]):
+        raise ValueError(
+            "read_interval is so long that the reads of two frames overlap: give the time in seconds"
+        )
     unit = (times[-1] - times[0]) / (times.size - 1)
     scaled = (times - times[0]) / unit
-    gaps = np.diff(scaled)
-    # reads are taken at one cadence without pause inside a frame; the closest two frames bound it
-    span = np.concatenate([gaps[:1], np.minimum(gaps[:-1], gaps[1:]), gaps[-1:]])
-    spacing = np.where(count > 1, span / np.maximum(count, 1), 0.0)
-    weighted = scaled - spacing * (count - 1 / count) / 6
-    return np.stack([scaled, weighted, 1 / count])
+    return np.stack([scaled, scaled - spacing / unit * (count - 1 / count) / 6, 1 / count])
 
 
 @exact
-def timing(pattern, used, out):  # type: ignore[no-untyped-def]
+def timing(pattern, used, out):
     """Fill ``out`` (5, M) with the covariance model of the differences between the reads in ``used`` (N,)."""
     for i in range(used.size - 1):
         a, b = used[i], used[i + 1]
@@ -75,7 +87,7 @@ def timing(pattern, used, out):  # type: ignore[no-untyped-def]
 
 
 @exact
-def factor(model, m, rho, weight, link, unit, scale):  # type: ignore[no-untyped-def]
+def factor(model, m, rho, weight, link, unit, scale):
     """Factor ``C = R + rho Q`` of the first ``m`` differences and prepare the step statistic.
 
     With ``q_i = (d_i + link_{i-1} q_{i-1}) weight_i`` going forward (``link`` holds minus the off-diagonal)
@@ -101,10 +113,7 @@ def factor(model, m, rho, weight, link, unit, scale):  # type: ignore[no-untyped
     back = 0.0
     for i in range(m - 1, -1, -1):
         diagonal = model[1, i] + rho * model[2, i]
-        if i < m - 1:
-            back = diagonal - link[i] * link[i] / back
-        else:
-            back = diagonal
+        back = diagonal - link[i] * link[i] / back if i < m - 1 else diagonal
         inverse = 1.0 / (1.0 / weight[i] + back - diagonal)
         variance = inverse - unit[i] * unit[i] / total
         scale[i] = 1.0 / math.sqrt(variance) if variance > 1e-9 * inverse else 0.0
@@ -112,8 +121,8 @@ def factor(model, m, rho, weight, link, unit, scale):  # type: ignore[no-untyped
 
 
 @exact
-def solve(d, m, weight, link, x):  # type: ignore[no-untyped-def]
-    """Solve ``C x = d`` for the first ``m`` differences with the factors of :func:`factor`; returns ``d' C^-1 d``."""
+def solve(d, m, weight, link, x):
+    """Solve ``C x = d`` for the first ``m`` differences with the factors of :func:`factor`; returns d' x."""
     x[0] = d[0] * weight[0]
     square = x[0] * d[0]
     for i in range(1, m):

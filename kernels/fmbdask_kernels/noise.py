@@ -1,33 +1,47 @@
 """Noise of a pixel: moderated variance, significance of a statistic, and rho = Poisson over read variance."""
 
+# compiled functions carry no annotations
+# mypy: allow-untyped-defs, allow-untyped-calls
+
 from __future__ import annotations
 
 import math
 
 import numpy as np
 
-from .jit import kernel
+from .jit import stage
+from .lanes import LANES
 
 f4 = np.float32
 
 
-@kernel
-def gaussian_equivalent(t, nu):  # type: ignore[no-untyped-def]
+@stage
+def wallace(t, nu, log):
+    """The formula of Wallace for ``log`` = log(1 + t^2 / nu)."""
+    size = (f4(8) * nu + f4(1)) / (f4(8) * nu + f4(3)) * f4(math.sqrt(nu * log))
+    return size if t >= 0 else -size
+
+
+@stage
+def gaussian_near(t, nu):
+    """:func:`gaussian_equivalent` where ``t^2 / nu`` is at most 0.05, without a logarithm."""
+    u = t * t / nu
+    return wallace(t, nu, u * (f4(1) - u * (f4(0.5) - u * (f4(1 / 3) - u * f4(0.25)))))
+
+
+@stage
+def gaussian_equivalent(t, nu):
     """The Gaussian quantile of a Student t variate with ``nu`` degrees of freedom, good far in the tail.
 
     Source: Wallace 1959, Ann. Math. Stat. 30 1121. The logarithm is a series where that is exact enough.
     """
-    u = t * t / nu
-    if u < f4(0.05):
-        log = u * (f4(1) - u * (f4(0.5) - u * (f4(1 / 3) - u * f4(0.25))))
-    else:
-        log = f4(math.log1p(u))
-    size = (f4(8) * nu + f4(1)) / (f4(8) * nu + f4(3)) * math.sqrt(nu * log)
-    return size if t >= 0 else -size
+    if t * t <= f4(0.05) * nu:
+        return gaussian_near(t, nu)
+    return wallace(t, nu, f4(math.log1p(t * t / nu)))
 
 
-@kernel
-def standardise(raw, rss, m, variance, dof, noisy):  # type: ignore[no-untyped-def]
+@stage
+def standardise(raw, rss, m, variance, dof, noisy):
     """Significance of a step [sigma] from its raw statistic and the residual sum of squares without it.
 
     The variance is moderated: the pixel's own with ``m - 2`` degrees of freedom and the prior ``variance``
@@ -44,18 +58,46 @@ def standardise(raw, rss, m, variance, dof, noisy):  # type: ignore[no-untyped-d
     return gaussian_equivalent(raw / math.sqrt(moderated), nu + dof), moderated
 
 
-@kernel
-def rho_bin(slope, poisson, rho_variance, edges):  # type: ignore[no-untyped-def]
+@stage
+def standardise_lanes(raw, rss, m, variance, dof, noisy, z, noise, t, nu):
+    """:func:`standardise` for the lanes of a tile, in loops that vectorise; ``t`` and ``nu`` are scratch."""
+    own = f4(max(m - 2, 1))
+    for j in range(LANES):
+        v = max(rss[j] - raw[j] * raw[j], f4(1e-3)) / own
+        keeps = v > noisy[j] * variance[j]
+        pooled = (own * v + dof[j] * variance[j]) / (own + dof[j])
+        noise[j] = v if keeps else pooled
+        nu[j] = own if keeps else own + dof[j]
+    for j in range(LANES):
+        t[j] = raw[j] / f4(math.sqrt(noise[j]))
+        z[j] = gaussian_near(t[j], nu[j])
+    for j in range(LANES):
+        if t[j] * t[j] > f4(0.05) * nu[j]:
+            z[j] = gaussian_equivalent(t[j], nu[j])
+
+
+@stage
+def rho_bin(slope, poisson, rho_variance, edges):
     """Bin of ``rho = slope * poisson / rho_variance`` between increasing ``edges``."""
     rho = slope * poisson / rho_variance
-    if not rho > edges[0]:
-        return 0
-    a = 0
-    b = edges.size
-    while a < b:
-        c = (a + b) // 2
-        if rho > edges[c]:
-            a = c + 1
-        else:
-            b = c
-    return a
+    r = 0
+    while r < edges.size and rho > edges[r]:
+        r += 1
+    return r
+
+
+@stage
+def rho_bins(slope, poisson, rho_variance, edges, rho, bins):
+    """:func:`rho_bin` for the lanes of a tile; returns the last bin."""
+    for j in range(LANES):
+        rho[j] = slope[j] * poisson[j] / rho_variance[j]
+        bins[j] = np.int32(0)
+    for last in range(edges.size):
+        edge, more = edges[last], np.int32(0)
+        for j in range(LANES):
+            q = np.int32(rho[j] > edge)
+            bins[j] = np.int32(bins[j] + q)
+            more |= q
+        if more == 0:
+            return last
+    return edges.size
