@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -15,22 +16,36 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: keep their meaning (masks depend on it), so the two flags that assume them away are left out.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 
+#: Name, time and size of every source of this package.
+_SOURCES = tuple(
+    (path.name, path.stat().st_mtime, path.stat().st_size)
+    for path in sorted(Path(__file__).parent.glob("*.py"))
+)
+
 logger = logging.getLogger("fmbdask")
 
 
 def kernel(function: F) -> F:
     """Compile for the machine at first call: serial, GIL released, cached on disk."""
-    return cast(F, numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function))
+    return _stamped(numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function))
 
 
 def exact(function: F) -> F:
     """Compile like :func:`kernel`, but with every floating-point operation in the order it is written."""
-    return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    return _stamped(numba.njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
 def stage(function: F) -> F:
     """Compile like :func:`kernel` for calls from kernels only, whose cache it becomes a part of."""
     return cast(F, numba.njit(nogil=True, fastmath=FAST, error_model="numpy")(function))
+
+
+def _stamped(dispatcher: Any) -> Any:
+    """Let a cached kernel count as stale when any kernel source changed: numba looks at its own file alone."""
+    cache_file = getattr(dispatcher._cache, "_cache_file", None)
+    if hasattr(cache_file, "_source_stamp"):
+        cache_file._source_stamp = _SOURCES
+    return dispatcher
 
 
 class _Notice(event.Listener):
