@@ -27,12 +27,12 @@ logger = logging.getLogger("fmbdask")
 
 def kernel(function: F) -> F:
     """Compile for the machine at first call: serial, GIL released, cached on disk."""
-    return _stamped(numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function))
+    return cast(F, _stamped(numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function)))
 
 
 def exact(function: F) -> F:
     """Compile like :func:`kernel`, but with every floating-point operation in the order it is written."""
-    return _stamped(numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    return cast(F, _stamped(numba.njit(nogil=True, cache=True, error_model="numpy")(function)))
 
 
 def stage(function: F) -> F:
@@ -42,8 +42,8 @@ def stage(function: F) -> F:
 
 def _stamped(dispatcher: Any) -> Any:
     """Let a cached kernel count as stale when any kernel source changed: numba looks at its own file alone."""
-    cache_file = getattr(dispatcher._cache, "_cache_file", None)
-    if hasattr(cache_file, "_source_stamp"):
+    cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)
+    if cache_file is not None and hasattr(cache_file, "_source_stamp"):
         cache_file._source_stamp = _SOURCES
     return dispatcher
 
