@@ -23,6 +23,11 @@ from .jit import kernel
 WEIGHT, LINK, UNIT, SCALE, DIAGONAL, DECAY, SOLVED, FREE, VALUE, DIFFERENCE, COLUMN = range(11)
 WORK_ROWS = 11
 
+#: Rows of the array of fitted regressors, beside their triangular Gram factor ``cross``: product with the
+#: data when taken in, with the slope's column, amplitude and its variance in the joint fit.
+TOP, ALONG, AMPLITUDE, SPREAD = range(4)
+TERM_ROWS = 4
+
 #: A column of the inverse is cut where it falls below this: smaller numbers would only cost time.
 TINY = 1e-40
 
@@ -107,24 +112,37 @@ def column(k, m, total, work, out):
 
 
 @kernel
-def add(k, count, m, total, work, basis, where, top):
+def add(k, count, m, total, work, basis, cross, terms, where):
     """Take a step at difference ``k`` into the model; returns by how much chi^2 falls."""
-    w = basis[count]
-    column(k, m, total, work, w)
+    column(k, m, total, work, basis[count])
     for i in range(count):
-        share = basis[i, k] / basis[i, where[i]]
+        cross[i, count] = basis[i, k]
+    where[count] = k
+    terms[ALONG, count] = work[UNIT, k]
+    return take(count, work[SOLVED, k], basis[count, k], m, work, basis, cross, terms)
+
+
+@kernel
+def take(count, moment, information, m, work, basis, cross, terms):
+    """Take regressor ``g`` number ``count`` into the model; returns by how much chi^2 falls.
+
+    ``basis[count]`` holds ``P g`` with nothing but the slope projected out, ``cross[i, count]`` the product
+    of ``g`` with the earlier ``basis[i]``, ``information`` that with its own, ``moment`` that with ``P d``.
+    """
+    w = basis[count]
+    for i in range(count):
+        share = cross[i, count] / cross[i, i]
+        information -= share * cross[i, count]
         for j in range(m):
             w[j] -= share * basis[i, j]
     solved, free = work[SOLVED], work[FREE]
-    amplitude = solved[k] / w[k]
-    inverse = 1.0 / w[k]
-    where[count] = k
-    top[count] = solved[k]
-    gain = solved[k] * amplitude
+    cross[count, count] = information
+    terms[TOP, count] = moment
+    amplitude, inverse = moment / information, 1.0 / information
     for j in range(m):
         solved[j] -= amplitude * w[j]
         free[j] -= w[j] * w[j] * inverse
-    return gain
+    return moment * amplitude
 
 
 @kernel
@@ -159,29 +177,30 @@ def strongest(m, work):
 
 
 @kernel
-def joint(count, total, work, basis, where, top, inverse, amplitude, variance):
+def joint(count, total, cross, inverse, terms):
     """Amplitudes of the joint fit and their variances; returns (change, variance) of the slope.
 
-    ``basis[i, where[j]]`` for j >= i is the upper triangular factor of the Gram matrix, inverted here.
+    The upper triangle of ``cross`` is the factor of the Gram matrix, inverted here.
     """
+    top, along, amplitude, variance = terms[TOP], terms[ALONG], terms[AMPLITUDE], terms[SPREAD]
     for i in range(count - 1, -1, -1):
-        pivot = basis[i, where[i]]
+        pivot = cross[i, i]
         amplitude[i] = top[i] / pivot
         for j in range(i + 1, count):
-            amplitude[i] -= amplitude[j] * basis[i, where[j]] / pivot
+            amplitude[i] -= amplitude[j] * cross[i, j] / pivot
         inverse[i, i] = 1.0
         variance[i] = 1.0 / pivot
         for j in range(i + 1, count):
             entry = 0.0
             for k in range(i + 1, j + 1):
-                entry -= basis[i, where[k]] / pivot * inverse[k, j]
+                entry -= cross[i, k] / pivot * inverse[k, j]
             inverse[i, j] = entry
-            variance[i] += entry * entry / basis[j, where[j]]
+            variance[i] += entry * entry / cross[j, j]
     change, spread = 0.0, 1.0 / total
     for j in range(count):
-        change -= amplitude[j] * work[UNIT, where[j]] / total
+        change -= amplitude[j] * along[j] / total
         entry = 0.0
         for i in range(j + 1):
-            entry += work[UNIT, where[i]] / total * inverse[i, j]
-        spread += entry * entry / basis[j, where[j]]
+            entry += along[i] / total * inverse[i, j]
+        spread += entry * entry / cross[j, j]
     return change, spread

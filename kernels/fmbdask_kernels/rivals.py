@@ -11,6 +11,7 @@ import numpy as np
 
 from .jit import kernel
 from .projection import (
+    AMPLITUDE,
     DECAY,
     DEGENERATE,
     DIAGONAL,
@@ -33,9 +34,9 @@ FADING_EVIDENCE = 8.0
 
 
 @kernel
-def positive_steps(chosen, m, total, work, basis, where, top, inverse, amplitude, spread):
+def positive_steps(chosen, m, total, work, basis, cross, terms, where, inverse):
     """Fit steps and a rate none of which may be negative; returns (chi^2, steps kept)."""
-    count = 0
+    count, amplitude = 0, terms[AMPLITUDE]
     for k in chosen:
         where[count] = k
         count += 1
@@ -44,8 +45,8 @@ def positive_steps(chosen, m, total, work, basis, where, top, inverse, amplitude
         norm = total if free_rate else np.inf
         slope, rss = restart(m, norm, work)
         for i in range(count):
-            rss -= add(where[i], i, m, norm, work, basis, where, top)
-        change, _ = joint(count, norm, work, basis, where, top, inverse, amplitude, spread)
+            rss -= add(where[i], i, m, norm, work, basis, cross, terms, where)
+        change, _ = joint(count, norm, cross, inverse, terms)
         if free_rate and slope + change < 0:
             free_rate = False
             continue

@@ -2,7 +2,8 @@
 
 A ramp with steps is ``d = b dt + sum_i A_i e_(k_i) + noise``, where ``d`` are its differences and ``e_k`` is
 one on the difference that holds the step. Testing one more step is the generalised likelihood-ratio test of
-one omitted difference (T. Brandt 2024, PASP 136 045005); :mod:`fmbdask_kernels.projection` has the algebra.
+one omitted difference (T. Brandt 2024, PASP 136 045005); :mod:`fmbdask_kernels.projection` has the algebra,
+:mod:`fmbdask_kernels.smooth` what else may bend a ramp, :mod:`fmbdask_kernels.pursuit` the selection.
 """
 
 # compiled functions carry no annotations
@@ -16,15 +17,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .covariance import timing
+from .covariance import INTERVAL, timing
 from .jit import kernel
 from .projection import (
+    AMPLITUDE,
     COLUMN,
     DEGENERATE,
     DIAGONAL,
     DIFFERENCE,
+    SPREAD,
+    TERM_ROWS,
     WORK_ROWS,
-    add,
     column,
     differences,
     gaussian,
@@ -32,14 +35,12 @@ from .projection import (
     moderated,
     recall,
     restart,
-    strongest,
     tables,
-)
+)  # fmt: skip
+from .pursuit import KEPT_ROWS, RHO_BINS, RHO_RATIO, SMOOTH_ROWS, bin_of, extend, forward, load
+from .smooth import SHAPES, STEP, make_shapes
 
 Float = NDArray[np.float32]
-
-#: Steps that may be added below the threshold before one passes: two large hits hide each other's variance.
-LOOK_AHEAD = 2
 
 ROUNDS = 3
 
@@ -55,63 +56,55 @@ class Steps(NamedTuple):
     rate_error: Float
     rss: Float
     rho: Float
+    bends: NDArray[np.int32]
 
 
 @kernel
-def forward(m, total, rss, variance, dof, threshold, work, basis, where, top):
-    """Add steps while one passes the threshold, looking a little ahead; returns (number of steps, chi^2)."""
-    count, kept, kept_rss, limit = 0, 0, rss, basis.shape[0]
-    while count < limit and count - kept <= LOOK_AHEAD:
-        free = m - 2 - count
-        if free < 1:  # with nothing left over, every place explains the ramp equally well
-            break
-        k, gain = strongest(m, work)
-        scatter = moderated(rss - gain, free, variance, dof)
-        if k < 0 or scatter <= 0:
-            break
-        passed = gaussian(math.sqrt(gain / scatter), free + dof) >= threshold
-        if not passed and (gain < threshold * threshold * variance or count - kept == LOOK_AHEAD):
-            break
-        rss -= add(k, count, m, total, work, basis, where, top)
-        count += 1
-        if passed:
-            kept, kept_rss = count, rss
-    return kept, kept_rss
-
-
-@kernel
-def _fit(ramps, used, variance, dof, rho, rho_floor, poisson, threshold, pattern, count, frame, values, out):
+def _fit(
+    ramps, used, variance, dof, rho, rho_floor, poisson, threshold, pattern, order, most_smooth,
+    count, bends, frame, values, out,
+):  # fmt: skip
     """The loop behind :func:`fit_steps`; ``values`` is amplitude and significance, ``out`` the other four."""
-    pixels, frames = ramps.shape
-    limit = frame.shape[1]
+    frames = ramps.shape[1]
+    limit = frame.shape[1] + most_smooth
     work, model = np.zeros((WORK_ROWS, frames)), np.zeros((5, frames))
-    basis, inverse = np.zeros((limit, frames)), np.zeros((limit, limit))
-    where, top = np.zeros(limit, np.int64), np.zeros(limit)
-    amplitude, spread = np.zeros(limit), np.zeros(limit)
+    smooth = np.zeros((SMOOTH_ROWS, max(frames, SHAPES)))
+    shapes, shape_count = np.zeros((SHAPES + most_smooth, frames)), 0
+    kept, totals = np.zeros((RHO_BINS, KEPT_ROWS, max(frames, SHAPES))), np.zeros(RHO_BINS)
+    basis, terms = np.zeros((limit, frames)), np.zeros((TERM_ROWS, limit))
+    cross, inverse = np.zeros((limit, limit)), np.zeros((limit, limit))
+    where, kinds = np.zeros(limit, np.int64), np.zeros(limit, np.int64)
     index, known = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
-    n_known, rho_known, total = 0, -1.0, 0.0
-    for p in range(pixels):
+    n_known, loaded, total = 0, -1, 0.0
+    amplitude, spread, dt = terms[AMPLITUDE], terms[SPREAD], model[INTERVAL]
+    for p in order:
         n = differences(ramps[p], used[p], index, work[DIFFERENCE])
         m = n - 1
         if m < 3 or not variance[p] >= 0:
             continue
         if not recall(index, known, n, n_known):
             timing(pattern, index[:n], model)
-            n_known, rho_known = n, -1.0
-        ratio = max(rho[p], rho_floor)
+            shape_count = make_shapes(dt, m, shapes) if most_smooth else 0
+            totals[:] = 0.0
+            n_known, loaded = n, -1
+        at = bin_of(rho[p], rho_floor)
         for turn in range(ROUNDS):
-            if ratio != rho_known:
-                total = tables(model, m, ratio, work)
-                rho_known = ratio
+            if at != loaded:
+                ratio = rho_floor * RHO_RATIO**at
+                total = load(at, m, ratio, model, work, smooth, shapes, shape_count, kept, totals)
+                loaded = at
             slope, rss = restart(m, total, work)
-            found, rss = forward(m, total, rss, variance[p], dof[p], threshold[p], work, basis, where, top)
-            change, slope_spread = joint(found, total, work, basis, where, top, inverse, amplitude, spread)
+            found, rss = forward(
+                m, total, slope, rss, variance[p], dof[p], threshold[p], most_smooth, dt, work, smooth,
+                shapes, shape_count, basis, cross, terms, where, kinds, inverse,
+            )  # fmt: skip
+            change, slope_spread = joint(found, total, cross, inverse, terms)
             if not (poisson[p] > 0 and variance[p] > 0) or turn == ROUNDS - 1:
                 break
-            wanted = max((slope + change) * poisson[p] / variance[p], rho_floor)
-            if abs(wanted - ratio) <= 0.1 * ratio:
+            wanted = bin_of((slope + change) * poisson[p] / variance[p], rho_floor)
+            if wanted == at:
                 break
-            ratio = wanted
+            at = wanted
         while found:
             free = m - 1 - found
             scatter = moderated(rss, free, variance[p], dof[p])
@@ -120,29 +113,35 @@ def _fit(ramps, used, variance, dof, rho, rho_floor, poisson, threshold, pattern
                 size = amplitude[i] * amplitude[i] / spread[i]
                 if size < least:
                     weakest, least = i, size
-            # the step under test is part of the model here, so its own degree of freedom is already spent
+            # the term under test is part of the model here, so its own degree of freedom is already spent
             if scatter > 0 and gaussian(math.sqrt(least / scatter), free + dof[p]) >= threshold[p]:
                 break
             slope, rss = restart(m, total, work)
             left = 0
             for i in range(found):
                 if i != weakest:
-                    rss -= add(where[i], left, m, total, work, basis, where, top)
+                    rss -= extend(
+                        kinds[i], where[i], left, dt, m, total, work, smooth, shapes,
+                        basis, cross, terms, where, kinds,
+                    )  # fmt: skip
                     left += 1
             found = left
-            change, slope_spread = joint(found, total, work, basis, where, top, inverse, amplitude, spread)
+            change, slope_spread = joint(found, total, cross, inverse, terms)
         scatter = moderated(rss, m - 1 - found, variance[p], dof[p])
         for j in range(found):
+            if kinds[j] != STEP:
+                bends[p] += 1
+                continue
             i = 0  # place in time
             for other in range(found):
-                i += where[other] < where[j]
+                i += kinds[other] == STEP and where[other] < where[j]
             t = amplitude[j] / math.sqrt(spread[j] * scatter)
             frame[p, i] = index[where[j] + 1]
             values[0, p, i] = amplitude[j]
             values[1, p, i] = gaussian(t, m - 1 - found + dof[p])
-        count[p] = found
+        count[p] = found - bends[p]
         out[0, p], out[1, p] = slope + change, math.sqrt(slope_spread * scatter)
-        out[2, p], out[3, p] = max(rss, 0.0), ratio
+        out[2, p], out[3, p] = max(rss, 0.0), rho_floor * RHO_RATIO**at
 
 
 def spread_over(values: ArrayLike, pixels: int) -> NDArray[np.float64]:
@@ -161,6 +160,7 @@ def fit_steps(
     threshold: ArrayLike,
     pattern: ArrayLike,
     max_steps: int = 12,
+    max_smooth: int = 4,
 ) -> Steps:
     """Find the steps of candidate ramps, of either sign, with a joint refit of all steps and the slope.
 
@@ -182,8 +182,8 @@ def fit_steps(
         Gaussian-equivalent significance at which a further step is accepted.
     pattern : (3, N) array
         From :func:`fmbdask_kernels.covariance.read_pattern`.
-    max_steps : int
-        Most steps per ramp.
+    max_steps, max_smooth : int
+        Most steps and most smooth terms (curvature, decaying currents, kinks) per ramp.
 
     Returns
     -------
@@ -191,32 +191,28 @@ def fit_steps(
         ``count`` (K,); ``frame`` (K, max_steps), the first frame that holds the new level, in time order, -1
         where unused; ``amplitude`` (K, max_steps) [DN] and ``significance`` (K, max_steps), signed, 0 where
         unused; ``rate`` and ``rate_error`` (K,) [DN per mean interval]; ``rss`` (K,), the chi^2 left over
-        times the read variance [DN^2]; ``rho`` (K,). The last four are NaN for fewer than four reads in use.
+        times the read variance [DN^2]; ``rho`` (K,), on a grid of ratios 1.25 above the floor; the last four
+        are NaN for fewer than four reads in use. ``bends`` (K,), smooth terms fitted beside the steps, which
+        change the rate in time but not its mean.
     """
     data = np.ascontiguousarray(ramps, np.float32)
     pixels = data.shape[0]
     count = np.zeros(pixels, np.int32)
     frame = np.full((pixels, max_steps), -1, np.int32)
+    bends = np.zeros(pixels, np.int32)
     values = np.zeros((2, pixels, max_steps), np.float32)
     out = np.full((4, pixels), np.nan, np.float32)
     used_ = np.ascontiguousarray(used, np.bool_)
     pattern_ = np.ascontiguousarray(pattern, np.float64)
+    rho_ = spread_over(rho, pixels)
+    # neighbours in this order share reads and tables; the result of a ramp does not depend on its place
+    order = np.lexsort((rho_, used_.sum(axis=1)))
     _fit(
-        data,
-        used_,
-        spread_over(variance, pixels),
-        spread_over(dof, pixels),
-        spread_over(rho, pixels),
-        float(rho_floor),
-        spread_over(poisson, pixels),
-        spread_over(threshold, pixels),
-        pattern_,
-        count,
-        frame,
-        values,
-        out,
-    )
-    return Steps(count, frame, values[0], values[1], out[0], out[1], out[2], out[3])
+        data, used_, spread_over(variance, pixels), spread_over(dof, pixels), rho_, float(rho_floor),
+        spread_over(poisson, pixels), spread_over(threshold, pixels), pattern_, order, max_smooth,
+        count, bends, frame, values, out,
+    )  # fmt: skip
+    return Steps(count, frame, values[0], values[1], out[0], out[1], out[2], out[3], bends)
 
 
 @kernel

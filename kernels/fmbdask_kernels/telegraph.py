@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from .covariance import timing
 from .jit import kernel
 from .pathsum import evidence_of_all_paths
-from .projection import DIFFERENCE, WORK_ROWS, differences, recall, restart, strongest, tables
+from .projection import DIFFERENCE, TERM_ROWS, WORK_ROWS, differences, recall, restart, strongest, tables
 from .rivals import FADING_EVIDENCE, fading, outlier, positive_steps, remove_fading
 from .steps import Steps, spread_over
 from .twolevel import (
@@ -149,9 +149,9 @@ def _fit(
     pixels, frames = ramps.shape
     limit = frame.shape[1]
     work, model, reads = np.zeros((WORK_ROWS, frames)), np.zeros((5, frames)), np.zeros((READ_ROWS, frames))
-    basis, inverse = np.zeros((limit, frames)), np.zeros((limit, limit))
-    where, top, chosen = np.zeros(limit, np.int64), np.zeros(limit), np.zeros(limit, np.int64)
-    amplitude, spread = np.zeros(limit), np.zeros(limit)
+    basis, terms = np.zeros((limit, frames)), np.zeros((TERM_ROWS, limit))
+    cross, inverse = np.zeros((limit, limit)), np.zeros((limit, limit))
+    where, chosen = np.zeros(limit, np.int64), np.zeros(limit, np.int64)
     index, known = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
     back = np.zeros(frames, np.int64)
     path, best = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
@@ -235,7 +235,7 @@ def _fit(
                     steps_up += 1
             if steps_up and margin > 0:
                 left, kept = positive_steps(
-                    chosen[:steps_up], m, total, work, basis, where, top, inverse, amplitude, spread
+                    chosen[:steps_up], m, total, work, basis, cross, terms, where, inverse
                 )
                 rival = likelihood(left, m, dof[p]) - base - 1.5 * kept * math.log(m)
                 margin = min(margin, fit[0] - rival)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fmbdask_kernels import pathsum, rivals, twolevel
 from fmbdask_kernels.covariance import read_pattern, timing
-from fmbdask_kernels.projection import DIFFERENCE, WORK_ROWS, restart, tables
+from fmbdask_kernels.projection import DIFFERENCE, TERM_ROWS, WORK_ROWS, restart, tables
 from fmbdask_kernels.steps import Steps, fit_steps
 from fmbdask_kernels.telegraph import Telegraph, fit_telegraph, is_telegraph
 from numpy.typing import NDArray
@@ -89,8 +89,8 @@ def test_positive_steps_are_bounded_by_least_squares(seed: int, n: int, rho: flo
     where = np.flatnonzero(np.diff(s.path) > 0)[:6]
     room = max(where.size, 1)
     left, _ = rivals.positive_steps(
-        where, s.m, s.total, s.work, np.zeros((room, n)), np.zeros(room, np.int64), np.zeros(room),
-        np.zeros((room, room)), np.zeros(room), np.zeros(room),
+        where, s.m, s.total, s.work, np.zeros((room, n)), np.zeros((room, room)), np.zeros((TERM_ROWS, room)),
+        np.zeros(room, np.int64), np.zeros((room, room)),
     )  # fmt: skip
     assert left == pytest.approx(reference.positive_steps(s.d, s.dt, s.inverse, where.tolist()), rel=0.02)
 

@@ -100,6 +100,11 @@ class Result:
     rho: float
 
 
+def grid(rho: float, floor: float) -> int:
+    """Nearest ratio of the grid on which tables are kept."""
+    return 0 if rho <= floor else int(np.log(rho / floor) / np.log(1.25) + 0.5)
+
+
 def fit_one(
     ramp: Float,
     used: NDArray[np.bool_],
@@ -117,17 +122,18 @@ def fit_one(
     if reads.size < 4:
         return None
     d, dt = np.diff(ramp[reads]), np.diff(pattern[0, reads])
-    ratio = max(rho, rho_floor)
+    at = grid(rho, rho_floor)
     for turn in range(3):
+        ratio = rho_floor * 1.25**at
         inverse: Float = np.linalg.inv(covariance(pattern, reads, ratio)).astype(np.float64)
         steps = select(d, dt, inverse, variance, dof, threshold, max_steps)
         fit = regress(d, dt, inverse, steps)
         if not (poisson > 0 and variance > 0) or turn == 2:
             break
-        wanted = max(fit.rate * poisson / variance, rho_floor)
-        if abs(wanted - ratio) <= 0.1 * ratio:
+        wanted = grid(fit.rate * poisson / variance, rho_floor)
+        if wanted == at:
             break
-        ratio = wanted
+        at = wanted
     while steps:
         free = d.size - 1 - len(steps)
         scatter = moderated(fit.rss, free, variance, dof)
