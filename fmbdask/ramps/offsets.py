@@ -44,10 +44,10 @@ class Correction:
     height: Float
     row: Float
 
-    def at(self, y: NDArray[np.intp], x: NDArray[np.intp]) -> Float:
-        """Offsets of single pixels, (K, N)."""
-        sloped = self.gradient[:, x] * self.height[y]
-        return np.ascontiguousarray(((self.column[:, x] + sloped) + self.row[:, y]).T)
+    @property
+    def parts(self) -> tuple[Float, Float, Float, Float]:
+        """Column, gradient, height and row."""
+        return self.column, self.gradient, self.height, self.row
 
 
 @dataclass(frozen=True)
@@ -219,21 +219,27 @@ def choose_frames(
     middle = float(np.median(common))
     offset = SETTLING_OFFSET * float(np.sqrt(usual / 2))
     offset = max(offset, SETTLING_TIMES * MAD_SIGMA * float(np.median(np.abs(common - middle))))
-    odd = (found.scatter > SETTLING_SCATTER * usual) | (np.abs(common - middle) > offset)
+    # chance alone makes means over few pixels differ
+    pixels = max(int(found.group_pixels.sum()), 1)
+    excess = max(SETTLING_SCATTER, 1 + SETTLING_TIMES * float(np.sqrt(2 / pixels)))
+    offset = max(offset, SETTLING_TIMES * float(np.sqrt(usual / pixels)))
     most = int(SETTLING_SHARE * m)
+    odd = (found.scatter > excess * usual) | (np.abs(common - middle) > offset)
     first = last = 0
     if config.skip_first == "auto":
         while first < most and m > MIN_FRAMES and odd[first]:
             first += 1
         if first:
-            notes.append(f"the first {first} frames settle and are left out")
+            which = "frame settles and is" if first == 1 else f"{first} frames settle and are"
+            notes.append(f"the first {which} left out")
     else:
         first = int(config.skip_first)
     if config.skip_last == "auto":
         while last < most and m > MIN_FRAMES and odd[m - 1 - last]:
             last += 1
         if last:
-            notes.append(f"the last {last} frames stand out and are left out")
+            which = "frame stands out and is" if last == 1 else f"{last} frames stand out and are"
+            notes.append(f"the last {which} left out")
     else:
         last = int(config.skip_last)
     frames = candidates[(candidates >= first) & (candidates < m + 1 - last)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from fmbdask_kernels.gather import gather_ramps
 from fmbdask_kernels.steps import step_amplitude
 from fmbdask_kernels.temporal import PLANES
 from numpy.typing import NDArray
@@ -187,14 +188,14 @@ def _window_steps(
     for y0 in range(window.y0, window.y1, rows):
         strip = Region(window.integration, y0, min(y0 + rows, window.y1), window.x0, window.x1)
         y, x = np.divmod(np.arange(strip.shape[0] * nx), nx)
-        raw = np.ascontiguousarray(read(strip)[p.used].reshape(p.used.size, -1).T).astype(np.float32)
-        full = raw >= p.detector.saturation
-        used = (np.cumsum(full, axis=1) == 0) & np.isfinite(raw)
-        ramps = raw - p.correction.at(y + y0, x + window.x0)
+        data = read(strip)
+        level = np.full(strip.shape, p.detector.saturation, np.float32)
+        ramps, used = gather_ramps(data, p.used, y, x, (y0, window.x0), p.correction.parts, level)
         amplitude, _ = step_amplitude(ramps, used, variance[x], p.rho_floor, p.pattern, at)
         here = slice(y0 - window.y0, strip.y1 - window.y0)
         step[here] = amplitude.reshape(-1, nx)
-        core[here] = (full[:, at] & ~full[:, max(at - 1, 0)]).reshape(-1, nx)
+        before, after = (data[p.used[k]] >= level for k in (max(at - 1, 0), at))
+        core[here] = after & ~before
     return step, core, np.broadcast_to(np.sqrt(variance), window.shape)
 
 

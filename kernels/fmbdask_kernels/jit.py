@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,11 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: keep their meaning (masks depend on it), so the two flags that assume them away are left out.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 
-#: Name, time and size of every source of this package.
-_SOURCES = tuple(
-    (path.name, path.stat().st_mtime, path.stat().st_size)
-    for path in sorted(Path(__file__).parent.glob("*.py"))
-)
+#: How a kernel imports another: `from .a import b` or `from . import a`.
+IMPORT = re.compile(r"^from \.(?: import )?(\w+)", re.MULTILINE)
 
 logger = logging.getLogger("fmbdask")
 
@@ -41,11 +40,35 @@ def stage(function: F) -> F:
 
 
 def _stamped(dispatcher: Any) -> Any:
-    """Let a cached kernel count as stale when any kernel source changed: numba looks at its own file alone."""
+    """Let a cached kernel count as stale when a source it imports changed: numba looks at its own alone."""
     cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)
     if cache_file is not None and hasattr(cache_file, "_source_stamp"):
-        cache_file._source_stamp = _SOURCES
+        own = dispatcher.py_func.__module__.rpartition(".")[2]
+        cache_file._source_stamp = tuple(_stamp(name) for name in sorted(_needed(own)))
     return dispatcher
+
+
+@functools.cache
+def _needed(module: str) -> frozenset[str]:
+    """Names of the modules of this package that one of them imports, directly or not, and its own."""
+    found, ahead = set(), [module]
+    while ahead:
+        name = ahead.pop()
+        if name not in found:
+            found.add(name)
+            ahead += IMPORT.findall(_source(name).read_text())
+    return frozenset(found)
+
+
+@functools.cache
+def _stamp(module: str) -> tuple[float, int]:
+    """Time and size of a source."""
+    status = _source(module).stat()
+    return status.st_mtime, status.st_size
+
+
+def _source(module: str) -> Path:
+    return Path(__file__).with_name(f"{module}.py")
 
 
 class _Notice(event.Listener):
