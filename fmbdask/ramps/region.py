@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from fmbdask_kernels import temporal
+from fmbdask_kernels.gather import gather_ramps
 from fmbdask_kernels.steps import Steps, fit_steps
 from fmbdask_kernels.tables import make_prior
 from fmbdask_kernels.telegraph import Telegraph, fit_telegraph, is_telegraph
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from ..regions import Region
 from . import calibration
 from .events import STEP
-from .prepare import Prepared, region_offsets
+from .noise import region_offsets
+from .prepare import Prepared
 
 #: Significance given to a step that ends at saturation: its amplitude is a lower limit.
 SATURATING = 99.0
@@ -156,7 +158,10 @@ def search_region(
     look = _look(planes, p, amplifier, active)
     chosen = np.flatnonzero((look.deep | look.telegraph).ravel())
     rows, columns = np.divmod(chosen, region.shape[1])
-    ramps, used = _gather(data, p, region, rows, columns, limits)
+    origin = (region.y0, region.x0)
+    ramps, used = gather_ramps(
+        data, p.used, rows, columns, origin, p.correction.parts, limits.saturation, limits.usable
+    )
     variance = noise.variance[amplifier[columns]]
     own = planes[temporal.READ_VARIANCE][rows, columns]
     bins = planes[temporal.RHO_BIN][rows, columns].astype(np.int64)
@@ -260,24 +265,6 @@ def _rate_error(planes: NDArray[np.float32], p: Prepared) -> NDArray[np.float32]
         share = np.maximum(planes[temporal.READS], 1) / p.used.size
         error = planes[temporal.NOISE] / np.sqrt(p.tables.total[bins] * share**3)
     return np.asarray(error, np.float32)
-
-
-def _gather(
-    data: NDArray[Any],
-    p: Prepared,
-    region: Region,
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    limits: Limits,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Corrected ramps (K, N) of single pixels, and which of their reads are used."""
-    level, usable = limits.saturation, limits.usable
-    raw = np.ascontiguousarray(data[:, rows, columns][p.used].T).astype(np.float32)
-    used = np.cumsum(raw >= level[rows, columns][:, None], axis=1) == 0
-    if usable is not None:
-        used &= usable[:, rows, columns][p.used].T
-    used &= np.isfinite(raw)
-    return raw - p.correction.at(rows + region.y0, columns + region.x0), used
 
 
 def _set(
