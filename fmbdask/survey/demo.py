@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmbdask.errors import OutputExistsError
+from fmbdask.survey.tally import Demo, Tally
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -24,80 +24,6 @@ EXPOSURES = 8
 SEED = 2027
 #: What a demo leaves in its folder, and all that an overwriting demo removes.
 PARTS = ("data", "results", "catalog", "figures", "report.html")
-
-
-@dataclass(frozen=True)
-class Tally:
-    """One kind of event over all exposures.
-
-    Attributes
-    ----------
-    expected, right : int
-        True events strong enough to be found by anyone, and those of them that were found.
-    found, wrong : int
-        Detections, and those that match no true event.
-    """
-
-    expected: int = 0
-    right: int = 0
-    found: int = 0
-    wrong: int = 0
-
-    def plus(self, other: Tally) -> Tally:
-        """Sum of two tallies."""
-        return Tally(
-            self.expected + other.expected,
-            self.right + other.right,
-            self.found + other.found,
-            self.wrong + other.wrong,
-        )
-
-    @property
-    def completeness(self) -> str:
-        """Share of the expected events that was found, as a percentage."""
-        return f"{100 * self.right / self.expected:.1f} %" if self.expected else "-"
-
-    @property
-    def purity(self) -> str:
-        """Share of right ones among the detections that are right or wrong, as a percentage."""
-        judged = self.right + self.wrong
-        return f"{100 * self.right / judged:.1f} %" if judged else "-"
-
-
-@dataclass(frozen=True)
-class Demo:
-    """What a demo found and where it wrote it."""
-
-    out: Path
-    tallies: dict[str, Tally]
-    numbers: dict[str, dict[str, int]]
-    frames: int
-    edge: int
-    seconds: float
-
-    @property
-    def size(self) -> str:
-        """Size of an exposure, in words."""
-        return f"{self.frames} frames of {self.edge} x {self.edge} pixels"
-
-    def summary(self) -> str:
-        """Table of what was found against the truth, and where to look."""
-        from fmbdask.viz.style import KINDS
-
-        row = "{:<18}{:>14}{:>8}{:>8}{:>15}{:>9}".format
-        lines = [row("", "in the truth", "found", "right", "completeness", "purity")]
-        for kind in KINDS:
-            tally = self.tallies[kind.name]
-            shown = (tally.expected, tally.found, tally.right, tally.completeness, tally.purity)
-            lines.append(row(kind.plural, *shown))
-        lines += [
-            "",
-            f"Catalogue   {self.out / 'catalog' / 'events.parquet'}",
-            f"Figures     {self.out / 'figures'}",
-            f"Report      {self.out / 'report.html'}",
-            f"{len(self.numbers)} exposures of {self.size} in {self.seconds:.0f} s.",
-        ]
-        return "\n".join(lines)
 
 
 def run(

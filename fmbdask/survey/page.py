@@ -18,7 +18,7 @@ from fmbdask.viz.style import KINDS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fmbdask.survey.demo import Demo
+    from fmbdask.survey.tally import Demo
 
 
 @dataclass(frozen=True)
