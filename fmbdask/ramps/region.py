@@ -149,10 +149,11 @@ def search_region(
     amplifier = p.detector.amplifier[region.x]
     noise = p.noise
     planes = region_features(data, p, region, limits)
+    # copies: a view would keep all planes of the region in memory until the exposure is reduced
     maps = {
-        "rate": planes[temporal.RATE],
+        "rate": planes[temporal.RATE].copy(),
         "rate_error": _rate_error(planes, p),
-        "reads": planes[temporal.READS],
+        "reads": planes[temporal.READS].copy(),
     }
     active = _active(p, region)
     look = _look(planes, p, amplifier, active)
