@@ -32,8 +32,9 @@ def sample_blocks(rows: slice, columns: slice, integration: int = 0) -> list[Reg
     list of Region
         Blocks of at most 128 x 128 pixels on diagonals of the grid of such blocks.
     """
-    ys = range(rows.start, rows.stop, EDGE)
-    xs = range(columns.start, columns.stop, EDGE)
+    # on the grid of the pixel coordinates, which chunks of the usual size share
+    ys = range(rows.start // EDGE * EDGE, rows.stop, EDGE)
+    xs = range(columns.start // EDGE * EDGE, columns.stop, EDGE)
     if len(ys) * len(xs) <= BLOCKS:
         places = [(i, j) for i in range(len(ys)) for j in range(len(xs))]
     else:
@@ -48,7 +49,13 @@ def sample_blocks(rows: slice, columns: slice, integration: int = 0) -> list[Reg
             }
         )
     return [
-        Region(integration, ys[i], min(ys[i] + EDGE, rows.stop), xs[j], min(xs[j] + EDGE, columns.stop))
+        Region(
+            integration,
+            max(ys[i], rows.start),
+            min(ys[i] + EDGE, rows.stop),
+            max(xs[j], columns.start),
+            min(xs[j] + EDGE, columns.stop),
+        )
         for i, j in places
     ]
 
