@@ -31,7 +31,10 @@ def kernel(function: F) -> F:
 
 def exact(function: F) -> F:
     """Compile like :func:`kernel`, but with every floating-point operation in the order it is written."""
-    return cast(F, _stamped(numba.njit(nogil=True, cache=True, error_model="numpy")(function)))
+    # a kernel hands its flags on to what it calls, unless that has its own: this one changes no digit
+    return cast(
+        F, _stamped(numba.njit(nogil=True, cache=True, fastmath={"nsz"}, error_model="numpy")(function))
+    )
 
 
 def stage(function: F) -> F:
