@@ -36,11 +36,18 @@ class Detection:
         higher code stays), ``rate`` and ``rate_error``, and every feature when asked for.
     info : dict
         Frames used, false alarms expected and seen, thresholds, scales, and notes.
+    steps : DataFrame
+        One row per pixel of a cosmic ray or snowball and step: ``event_id``, ``integration``, ``y``, ``x``,
+        ``frame`` (first of the new level), ``amplitude`` [DN], ``significance``, ``saturating``.
+    prepared : tuple of Prepared
+        What the regions of each integration share: frames in use, offsets, noise.
     """
 
     events: pd.DataFrame
     maps: xr.Dataset
     info: dict[str, Any] = field(default_factory=dict)
+    steps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(reduce.STEP_COLUMNS)))
+    prepared: tuple[Prepared, ...] = ()
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{n} {kind}" for kind, n in self.events["type"].value_counts().items())
@@ -99,11 +106,11 @@ def detect(
     known = measured if measured is not None and settings.reference_pixels else [None] * detector.shape[0]
     prepared = [prepare(ramp, detector, settings, i, m) for i, m in enumerate(known)]
     results = search(ramp, prepared, features=features, progress=progress)
-    events, maps = reduce.reduce_exposure(
+    events, maps, steps = reduce.reduce_exposure(
         results, prepared, detector, settings, lambda region: read(ramp, region)
     )
     maps.attrs = {"exposure": detector.exposure, "source": detector.source}
-    return Detection(events, maps, summarise(results, prepared, settings))
+    return Detection(events, maps, summarise(results, prepared, settings), steps, tuple(prepared))
 
 
 def configure(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ COLUMNS = (
     "transitions", "dwell_high", "dwell_low", "duty", "fit_quality",
 )  # fmt: skip
 
+#: Columns of the table of steps: pixels of cosmic rays and snowballs, and the first frame of the new level.
+STEP_COLUMNS = (
+    "event_id", "integration", "y", "x", "frame", "amplitude", "significance", "saturating",
+)  # fmt: skip
+
 #: Neighbourhood of a snowball that its halo is fitted in: so many radii and pixels around its centre.
 WINDOW_FACTOR, WINDOW_MARGIN = 1.5, 16
 #: Values of a strip of such a window that are held at once.
@@ -42,14 +48,27 @@ STRIP = 2**22
 ReadBlock = Callable[[Region], NDArray[Any]]
 
 
+@dataclass(frozen=True)
+class _Covered:
+    """The k pixels of a snowball: place, step at its first frame [DN, error], and whether it filled them."""
+
+    integration: int
+    frame: int
+    y: NDArray[np.intp]
+    x: NDArray[np.intp]
+    amplitude: NDArray[np.float32]
+    error: NDArray[np.float32]
+    saturating: NDArray[np.bool_]
+
+
 def reduce_exposure(
     results: Sequence[RegionResult],
     prepared: Sequence[Prepared],
     detector: Detector,
     config: DetectionConfig,
     read: ReadBlock,
-) -> tuple[pd.DataFrame, xr.Dataset]:
-    """Make events and maps of an exposure from its regions.
+) -> tuple[pd.DataFrame, xr.Dataset, pd.DataFrame]:
+    """Make events, maps and steps of an exposure from its regions.
 
     Parameters
     ----------
@@ -64,8 +83,9 @@ def reduce_exposure(
 
     Returns
     -------
-    DataFrame, Dataset
-        Events, and maps with dimensions (integration, y, x); ``mask`` holds :data:`CODES`.
+    DataFrame, Dataset, DataFrame
+        Events; maps with dimensions (integration, y, x), where ``mask`` holds :data:`CODES`; and the steps of
+        the pixels of cosmic rays and snowballs, :data:`STEP_COLUMNS`.
     """
     results = sorted(results, key=lambda r: r.region)
     steps = np.concatenate([r.steps for r in results])
@@ -92,9 +112,10 @@ def reduce_exposure(
     np.maximum.at(mask, here, np.uint8(CODES["telegraph_noise"]))
     for old in number[kept["type"] == "snowball"]:
         if old in covered:
-            i, rows, columns = covered[old]
-            mask[i, rows, columns] = CODES["snowball"]
+            c = covered[old]
+            mask[c.integration, c.y, c.x] = CODES["snowball"]
     kept["event_id"] = np.arange(len(kept))
+    table_of_steps = _step_table(steps, events.event_id, kept, covered)
     kept["time"] = detector.times[kept["first_frame"].to_numpy(np.int64)]
     maps = _maps(results, detector, prepared, shape)
     maps["mask"] = (
@@ -107,7 +128,43 @@ def reduce_exposure(
             "flag_meanings": " ".join(CODES),
         },
     )
-    return kept.reindex(columns=list(COLUMNS)), maps
+    return kept.reindex(columns=list(COLUMNS)), maps, table_of_steps
+
+
+def _step_table(
+    steps: NDArray[Any],
+    owner: NDArray[np.int64],
+    kept: pd.DataFrame,
+    covered: Mapping[int, _Covered],
+) -> pd.DataFrame:
+    """Steps of the pixels of the events that are kept, and where a snowball's halo is too faint for a step of
+    its own the change at its first frame."""
+    hits = kept[kept["type"] != "telegraph_noise"]
+    number = dict(zip(hits["old_id"], hits["event_id"], strict=True))
+    inside = np.isin(owner, hits["old_id"].to_numpy())
+    own = steps[inside]
+    names = ("integration", "y", "x", "frame")
+    columns: dict[str, NDArray[Any]] = {n: own[n].astype(np.int64) for n in names}
+    columns |= {n: own[n].astype(np.float64) for n in ("amplitude", "significance")}
+    columns["saturating"] = own["saturating"].astype(bool)
+    parts = [pd.DataFrame({"event_id": [number[i] for i in owner[inside]], **columns})]
+    for old, event_id in number.items():
+        if old in covered:
+            c = covered[old]
+            here = owner == old
+            known = set(zip(steps["y"][here].tolist(), steps["x"][here].tolist(), strict=True))
+            new = [k for k, at in enumerate(zip(c.y.tolist(), c.x.tolist(), strict=True)) if at not in known]
+            fields: dict[str, Any] = {
+                "event_id": event_id, "integration": c.integration, "y": c.y[new], "x": c.x[new],
+                "frame": c.frame, "amplitude": c.amplitude[new].astype(np.float64),
+                "significance": (c.amplitude[new] / c.error[new]).astype(np.float64),
+                "saturating": c.saturating[new],
+            }  # fmt: skip
+            parts.append(pd.DataFrame(fields))
+    together = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+    together = together.astype(dict.fromkeys(("event_id", *names), np.int64) | {"saturating": bool})
+    order = ["event_id", "integration", "frame", "y", "x"]
+    return together.sort_values(order, kind="stable", ignore_index=True)[list(STEP_COLUMNS)]
 
 
 def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
@@ -137,7 +194,7 @@ def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
 
 def _with_halos(
     events: Events, prepared: Sequence[Prepared], detector: Detector, read: ReadBlock
-) -> tuple[pd.DataFrame, dict[int, tuple[int, NDArray[np.intp], NDArray[np.intp]]]]:
+) -> tuple[pd.DataFrame, dict[int, _Covered]]:
     """Fit the halo of every snowball; returns the events and the pixels that each snowball covers."""
     table = events.table.rename(columns={"event_id": "old_id"}).assign(
         core_radius=np.nan, halo_amplitude=np.nan, halo_scale=np.nan
@@ -153,7 +210,8 @@ def _with_halos(
             int(event["integration"]), max(rows.start, y - reach), min(rows.stop, y + reach + 1),
             max(columns.start, x - reach), min(columns.stop, x + reach + 1),
         )  # fmt: skip
-        step, core, sigma = _window_steps(read, p, window, int(event["first_frame"]))
+        frame = int(event["first_frame"])
+        step, error, core, sigma = window_steps(read, p, window, frame)
         halo = fit_halo(
             step,
             np.isfinite(step),
@@ -161,8 +219,10 @@ def _with_halos(
             (float(event["y"]) - window.y0, float(event["x"]) - window.x0),
             sigma,
         )
-        inside = np.nonzero(halo.covered)
-        covered[int(event["old_id"])] = (window.integration, inside[0] + window.y0, inside[1] + window.x0)
+        at = np.nonzero(halo.covered)
+        covered[int(event["old_id"])] = _Covered(
+            window.integration, frame, at[0] + window.y0, at[1] + window.x0, step[at], error[at], core[at]
+        )
         found = {
             "radius": halo.radius,
             "core_radius": halo.core_radius,
@@ -175,11 +235,28 @@ def _with_halos(
     return table, covered
 
 
-def _window_steps(
+def window_steps(
     read: ReadBlock, p: Prepared, window: Region, frame: int
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
-    """Amplitude of a step at ``frame`` of every pixel of a window, the saturated core, and the noise [DN]."""
-    step = np.empty(window.shape, np.float32)
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+    """Step at ``frame`` of every pixel of a window, its error, the saturated core, and the noise of a read.
+
+    Parameters
+    ----------
+    read : callable
+        Reads a region, (T, ny, nx).
+    p : Prepared
+        Of the integration of the window.
+    window : Region
+    frame : int
+        First frame that holds the new level.
+
+    Returns
+    -------
+    (ny, nx) arrays
+        Amplitude and its error [DN], NaN where no read in use lies on one side of the step; whether the pixel
+        saturated at that frame; noise of one read [DN].
+    """
+    step, error = np.empty(window.shape, np.float32), np.empty(window.shape, np.float32)
     core = np.empty(window.shape, np.bool_)
     variance = p.noise.variance[p.detector.amplifier[window.x]]
     at = int(np.searchsorted(p.used, frame))
@@ -191,12 +268,12 @@ def _window_steps(
         data = read(strip)
         level = np.full(strip.shape, p.detector.saturation, np.float32)
         ramps, used = gather_ramps(data, p.used, y, x, (y0, window.x0), p.correction.parts, level)
-        amplitude, _ = step_amplitude(ramps, used, variance[x], p.rho_floor, p.pattern, at)
+        amplitude, spread = step_amplitude(ramps, used, variance[x], p.rho_floor, p.pattern, at)
         here = slice(y0 - window.y0, strip.y1 - window.y0)
-        step[here] = amplitude.reshape(-1, nx)
+        step[here], error[here] = amplitude.reshape(-1, nx), spread.reshape(-1, nx)
         before, after = (data[p.used[k]] >= level for k in (max(at - 1, 0), at))
         core[here] = after & ~before
-    return step, core, np.broadcast_to(np.sqrt(variance), window.shape)
+    return step, error, core, np.broadcast_to(np.sqrt(variance), window.shape)
 
 
 def _maps(

@@ -51,6 +51,17 @@ UNITS = {
     "duty": "1",
     "fit_quality": "1",
 }
+#: Unit of each column of the steps of single pixels.
+STEP_UNITS = {
+    "event_id": "1",
+    "integration": "1",
+    "y": "pixel",
+    "x": "pixel",
+    "frame": "frame",
+    "amplitude": LEVEL,
+    "significance": "sigma",
+    "saturating": "1",
+}
 #: Columns that count: integers, though stored as floating-point where they do not apply to every kind.
 COUNTS = {"spatial_extent", "peak_y", "peak_x", "n_steps", "n_saturated", "transitions"}
 #: Columns that become the centroid of a detection in JSON.
@@ -79,9 +90,10 @@ def write_events(
     level_unit: str = "DN",
     time_unit: str = "s",
     units: Mapping[str, str] | None = None,
+    steps: pd.DataFrame | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, Path]:
-    """Write ``detections.parquet`` and ``detections.json``.
+    """Write ``detections.parquet`` and ``detections.json``, and the steps of single pixels beside them.
 
     Parameters
     ----------
@@ -99,6 +111,8 @@ def write_events(
         Unit of times ("s", or "frame" without a frame time).
     units : mapping, optional
         Units of further columns.
+    steps : DataFrame, optional
+        One row a pixel and step of an event, written as ``steps.parquet``.
     overwrite : bool
         Whether files that are there are replaced.
 
@@ -121,6 +135,10 @@ def write_events(
     content = {**about, "detections": [_detection(row) for row in events.to_dict("records")]}
     with atomic(text, overwrite=overwrite) as temporary:
         write_table(parquet, events, units=known, metadata=about, overwrite=overwrite)
+        if steps is not None:
+            of_steps = {name: words.get(unit, unit) for name, unit in STEP_UNITS.items()}
+            target = Path(folder) / "steps.parquet"
+            write_table(target, steps, units=of_steps, metadata={"exposure": exposure}, overwrite=overwrite)
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return parquet, text
 

@@ -74,7 +74,8 @@ def detect_exposure(
     Returns
     -------
     Path
-        Folder with ``detections.json``, ``detections.parquet`` and ``products.zarr``, whole or not there.
+        Folder with ``detections.json``, ``detections.parquet``, ``steps.parquet`` and ``products.zarr``,
+        whole or not there.
 
     Raises
     ------
@@ -127,7 +128,12 @@ def _detect(
     with atomic(target, overwrite=overwrite) as folder:
         folder.mkdir(parents=True, exist_ok=True)
         write_events(
-            folder, found.events, exposure=str(path), configuration=configuration, time_unit=time_unit
+            folder,
+            found.events,
+            exposure=str(path),
+            configuration=configuration,
+            time_unit=time_unit,
+            steps=found.steps,
         )
         write_products(folder / "products.zarr", found.maps)
     return target, found
