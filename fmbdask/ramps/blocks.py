@@ -15,6 +15,7 @@ from fmbdask_kernels.temporal import PLANES
 from numpy.typing import NDArray
 
 from ..regions import Region, edge_for
+from .detector import saturation_levels
 from .prepare import Prepared
 from .region import Limits, RegionResult, region_features, search_region
 
@@ -57,7 +58,12 @@ def _map(
 ) -> da.Array:
     """Map over the blocks: (1, T, ny, nx) becomes (1, planes, ny, nx), or (1, 1, 1, 1) unless ``whole``."""
     lazy = chunked(ramp)
-    maps = {n: np.asarray(ramp.coords[n].values) for n in ("bad_pixel", "saturation_map") if n in ramp.coords}
+    maps: dict[str, NDArray[Any]] = {}
+    if "bad_pixel" in ramp.coords:
+        maps["bad_pixel"] = np.asarray(ramp.coords["bad_pixel"].values)
+    levels = saturation_levels(ramp, prepared[0].detector)
+    if levels is not None:
+        maps["saturation_map"] = levels
     arrays = [lazy]
     if "flags" in ramp.coords:
         arrays.append(da.asarray(ramp.coords["flags"].data).rechunk(lazy.chunks))

@@ -137,7 +137,11 @@ def describe(ramp: xr.DataArray) -> Detector:
     if gain is not None and not gain > 0:
         raise InputError(f"{source}: gain is {gain}: it must be positive")
     if gain is None and "gain_map" in ramp.coords:
-        gain = float(np.nanmedian(ramp.coords["gain_map"].values))
+        gain_map = np.asarray(ramp.coords["gain_map"].values, np.float64)
+        known = gain_map[np.isfinite(gain_map)]
+        gain = float(np.median(known)) if known.size else 0.0
+        if not gain > 0:
+            raise InputError(f"{source}: the gain map has no positive median: give positive gains")
     level = attrs.get("saturation")
     if level is not None:
         saturation = SATURATION_SHARE * float(level)
@@ -158,6 +162,18 @@ def describe(ramp: xr.DataArray) -> Detector:
         reads=np.asarray(reads, np.int64),
         time_unit=unit,
     )
+
+
+def saturation_levels(ramp: xr.DataArray, detector: Detector) -> NDArray[np.float32] | None:
+    """Level at or above which reads of each pixel are not used [DN], or None where one number holds for all.
+
+    Pixels whose level the map does not know have that of the exposure.
+    """
+    if "saturation_map" not in ramp.coords:
+        return None
+    levels = np.asarray(ramp.coords["saturation_map"].values, np.float32)
+    known = np.where(np.isfinite(levels), np.float32(SATURATION_SHARE) * levels, detector.saturation)
+    return known.astype(np.float32)
 
 
 def as_ramp(ramp: xr.DataArray) -> xr.DataArray:

@@ -44,15 +44,21 @@ def linearise(ramp: xr.DataArray, detector: Detector) -> xr.DataArray:
 
 
 def _polynomial(counts: NDArray[Any], *coefficients: NDArray[np.float32]) -> NDArray[Any]:
-    """Evaluate by Horner's rule, frame by frame to keep the copy small; full pixels stay full."""
+    """Evaluate by Horner's rule, frame by frame to keep the copy small.
+
+    Whole counts of full pixels stay full, and those of pixels without coefficients (NaN) become full: neither
+    is used.
+    """
     out = np.empty_like(counts)
     for t in range(counts.shape[1]):
         value = counts[:, t].astype(np.float32)
         result = np.zeros_like(value)
-        for c in reversed(coefficients):
-            result = result * value + c[:, 0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for c in reversed(coefficients):
+                result = result * value + c[:, 0]
         if counts.dtype.kind in "ui":
-            top = np.iinfo(counts.dtype).max
-            result = np.where(counts[:, t] == top, top, np.clip(np.rint(result), 0, top))
+            bottom, top = np.iinfo(counts.dtype).min, np.iinfo(counts.dtype).max
+            unknown = (counts[:, t] == top) | ~np.isfinite(result)
+            result = np.where(unknown, top, np.clip(np.rint(result), bottom, top))
         out[:, t] = result
     return out

@@ -72,6 +72,7 @@ def from_arrays(arrays: Mapping[str, ArrayLike], detector: Detector) -> list[Mea
 
 def _geometry(detector: Detector) -> NDArray[np.int64]:
     """Numbers that must agree for offsets to be those of the same detector."""
+    level = -1 if np.isinf(detector.saturation) else round(detector.saturation)
     return np.concatenate(
-        [np.asarray(v, np.int64) for v in (detector.shape, detector.border, detector.group)]
+        [np.asarray(v, np.int64) for v in (detector.shape, detector.border, detector.group, [level])]
     )

@@ -8,13 +8,14 @@ import numpy as np
 import xarray as xr
 from fmbdask_kernels import temporal
 from fmbdask_kernels.lanes import LANES
+from fmbdask_kernels.planes import MAXIMUM, MINIMUM
 from fmbdask_kernels.tables import Offsets, Tables, make_prior
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..regions import Region
 from . import calibration
-from .detector import Detector
+from .detector import Detector, saturation_levels
 from .offsets import Shared
 from .sample import read
 
@@ -22,6 +23,12 @@ Float = NDArray[np.float32]
 
 #: Fewest pixels from which a scale or a prior is taken; below it amplifiers are pooled.
 ENOUGH = 2000
+#: Share of changing pixels below which those that never change count as pixels with little noise.
+STILL = 0.01
+#: Variance of one read that rounding to whole counts adds [DN^2].
+ROUNDING = 1 / 12
+#: Fewest pixels of an exposure of floating-point counts that must show noise.
+FEW = 8
 #: Range of the in-situ scale: floor-limited pixels may only be made less significant.
 SCALE_RANGE = (0.9, 3.0)
 #: Statistics of candidates for telegraph noise: the quantile of roughness that is always looked at.
@@ -96,26 +103,47 @@ def measure_noise(
     Raises
     ------
     InputError
-        If no pixel of the sample has all its reads below saturation.
+        If no pixel of the sample can be used in all reads, none changes from frame to frame, or none of
+        floating-point counts shows noise.
     """
     amplifiers = int(detector.amplifier.max()) + 1
     # variance of a difference: two reads and the Poisson noise between them
     reads = float(np.mean(1 / detector.reads[used]))
     own = (found.variance - np.maximum(found.slope, 0) * detector.poisson) / (2 * reads)
-    rho_variance = np.maximum(own, 0.02 * found.variance).astype(np.float32)
+    with np.errstate(over="ignore"):
+        rho_variance = np.maximum(own, 0.02 * found.variance).astype(np.float32)
+    levels = saturation_levels(ramp, detector)
     features = [
-        _features(ramp, detector, used, pattern, tables, offsets, b, rho_variance, detector.poisson, floor)
+        _features(
+            ramp, detector, used, pattern, tables, offsets, b, rho_variance, detector.poisson, floor, levels
+        )
         for b in blocks
     ]
+    sound = np.concatenate([_sound(ramp, used, b) for b in blocks])
     amplifier = np.concatenate([_amplifier(detector, b) for b in blocks])
 
     def plane(k: int) -> NDArray[np.float64]:
         return np.concatenate([f[k].ravel() for f in features]).astype(np.float64)
 
     m = used.size - 1
-    whole = plane(temporal.READS) == used.size
+    whole = sound & (plane(temporal.READS) == used.size)
+    if not whole.any():
+        raise InputError(
+            f"{detector.source}: no pixel has {used.size} reads that are finite, not flagged and below "
+            "saturation: leave frames out with skip_first or skip_last, or check flags and saturation level"
+        )
     rss = plane(temporal.READ_VARIANCE) * (m - 1)
-    raw = np.sqrt(np.maximum(plane(temporal.STEP_R2) * rss, 0))
+    changing = whole & np.isfinite(rss) & (plane(MAXIMUM) > plane(MINIMUM))
+    if not changing.any():
+        raise InputError(
+            f"{detector.source} does not change from frame to frame: give the frames of a ramp as they were "
+            "read"
+        )
+    if changing.sum() < STILL * whole.sum():
+        # pixels that never change are no longer broken ones, but the noise is below a count
+        changing = whole
+    with np.errstate(invalid="ignore"):
+        raw = np.sqrt(np.maximum(plane(temporal.STEP_R2) * rss, 0))
     bins = np.where(whole, plane(temporal.RHO_BIN), 0).astype(np.int64)
     rate = np.maximum(plane(temporal.SLOPE), 0)
     rough = plane(temporal.ROUGHNESS)
@@ -124,16 +152,21 @@ def measure_noise(
     nu = max(m - 2, 1)
     rho = tables.rho.astype(np.float64)
     for a in range(amplifiers):
-        mine = whole & (amplifier == a) & np.isfinite(raw)
-        if mine.sum() < min(ENOUGH, whole.sum()):
-            mine = whole & np.isfinite(raw)
-        if not mine.any():
+        mine = changing & (amplifier == a)
+        if mine.sum() < min(ENOUGH, changing.sum()):
+            mine = changing
+        # the largest of many chance steps takes more than one degree of freedom with it: it stays in here,
+        # where quantiles are not moved by the few real ones
+        scatter = rss[mine] / (nu + 1)
+        if ramp.dtype.kind in "ui":
+            scatter = np.maximum(scatter, ROUNDING / reads)
+        elif np.count_nonzero(scatter) < min(FEW, scatter.size):
             raise InputError(
-                f"{detector.source}: no pixel has all its reads below saturation: check the saturation level"
+                f"{detector.source}: next to no pixel shows noise about a straight line, and steps cannot be "
+                "judged without: give counts as they were read"
             )
-        # the step of a clean pixel takes one degree of freedom with it
+        variance, dof, noisy = calibration.variance_prior(scatter, nu + 1)
         own = (rss[mine] - raw[mine] ** 2) / nu
-        variance, dof, noisy = calibration.variance_prior(own, nu)
         out[:4, a] = variance, dof, noisy, rho_variance[a]
         moderated = (nu * own + dof * variance) / (nu + dof)
         z = calibration.gaussian_equivalent(raw[mine] / np.sqrt(moderated), nu + dof)
@@ -177,6 +210,16 @@ def _amplifier(detector: Detector, block: Region) -> NDArray[np.int64]:
     return np.broadcast_to(detector.amplifier[block.x], block.shape).ravel()
 
 
+def _sound(ramp: xr.DataArray, used: NDArray[np.int64], block: Region) -> NDArray[np.bool_]:
+    """Whether neither a pixel of a block nor any of its used reads is marked as bad."""
+    sound = np.ones(block.shape, np.bool_)
+    if "bad_pixel" in ramp.coords:
+        sound &= np.asarray(ramp.coords["bad_pixel"][block.y, block.x].values) == 0
+    if "flags" in ramp.coords:
+        sound &= (read(ramp.coords["flags"], block)[used] == 0).all(axis=0)
+    return sound.ravel()
+
+
 def _features(
     ramp: xr.DataArray,
     detector: Detector,
@@ -188,11 +231,13 @@ def _features(
     rho_variance: Float,
     poisson: float,
     floor: float,
+    levels: Float | None,
 ) -> Float:
     """Features of a block with a prior that says nothing."""
     per_column = rho_variance[detector.amplifier[block.x]]
     prior = make_prior(block.shape[1], 1.0, 0.0, np.inf, poisson, per_column)
     return temporal.temporal_features(
         read(ramp, block), used, tables, prior, region_offsets(offsets, block),
-        pattern=pattern, rho_floor=floor, saturation=detector.saturation,
+        pattern=pattern, rho_floor=floor,
+        saturation=detector.saturation if levels is None else levels[block.y, block.x],
     )  # fmt: skip

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ..regions import Region
 from .config import DetectionConfig
-from .detector import MIN_FRAMES, Detector
+from .detector import MIN_FRAMES, Detector, saturation_levels
 from .sample import read
 
 Float = NDArray[np.float32]
@@ -146,6 +146,7 @@ def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks
     row, row_pixels = np.zeros((frames - 1, rows)), np.zeros(rows, np.int64)
     overlap = np.zeros((rows, groups))
     scatter = np.zeros(frames - 1)
+    levels = saturation_levels(ramp, detector)
     spreads: list[list[NDArray[np.float64]]] = [[] for _ in range(amplifiers)]
     slopes: list[list[NDArray[np.float64]]] = [[] for _ in range(amplifiers)]
     for block in blocks:
@@ -159,16 +160,18 @@ def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks
         height = (
             reference.height[block.y] if reference.gradient.any() else np.zeros(block.shape[0], np.float32)
         )
+        good = _steady(ramp, data, detector, block, levels)
         sums, row_sums, square = active_sums(
-            data, used, reference.column[:, block.x], reference.gradient[:, block.x], height, reach
-        )
+            data, used, reference.column[:, block.x], reference.gradient[:, block.x], height, reach,
+            good.astype(np.float32),
+        )  # fmt: skip
         for g in np.unique(detector.group[block.x]):
             mine = detector.group[block.x] == g
             group[:, g] += sums[:, mine].sum(axis=1, dtype=np.float64)
-            group_pixels[g] += mine.sum() * block.shape[0]
-            overlap[block.y, g] += mine.sum()
+            group_pixels[g] += good[:, mine].sum()
+            overlap[block.y, g] += good[:, mine].sum(axis=1)
         row[:, block.y] += row_sums
-        row_pixels[block.y] += block.shape[1]
+        row_pixels[block.y] += good.sum(axis=1)
         scatter += square
     group /= np.maximum(group_pixels, 1)
     row = (row - group @ overlap.T) / np.maximum(row_pixels, 1)
@@ -179,6 +182,21 @@ def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks
         np.array([np.median(np.concatenate(s or [empty])) for s in spreads]),
         np.array([np.median(np.concatenate(s or [empty])) for s in slopes]),
     )  # fmt: skip
+
+
+def _steady(
+    ramp: xr.DataArray,
+    data: NDArray[np.generic],
+    detector: Detector,
+    block: Region,
+    levels: Float | None,
+) -> NDArray[np.bool_]:
+    """Pixels of a block that are neither marked as bad, nor saturated or not finite at either end."""
+    level = detector.saturation if levels is None else levels[block.y, block.x]
+    good: NDArray[np.bool_] = (data[-1] < level) & np.isfinite(data[0]) & np.isfinite(data[-1])
+    if "bad_pixel" in ramp.coords:
+        good &= np.asarray(ramp.coords["bad_pixel"][block.y, block.x].values) == 0
+    return good
 
 
 def _spread(
@@ -194,14 +212,15 @@ def _spread(
             .astype(np.float64)
             .reshape(data.shape[0], -1)
         )
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             d = np.diff(few, axis=0)
         d = d[:, np.isfinite(d).all(axis=0)]
         if not d.size:
             continue
         middle = np.median(d, axis=0)
         # rounding to whole counts hides small scatter: its variance is the floor
-        spread[int(a)] = np.maximum((MAD_SIGMA * np.median(np.abs(d - middle), axis=0)) ** 2, 1 / 6)
+        with np.errstate(over="ignore"):
+            spread[int(a)] = np.maximum((MAD_SIGMA * np.median(np.abs(d - middle), axis=0)) ** 2, 1 / 6)
         slope[int(a)] = d.mean(axis=0)
     if not spread:
         spread[int(amplifier[0])], slope[int(amplifier[0])] = np.array([1.0]), np.array([0.0])

@@ -28,6 +28,8 @@ from ..store.ramps import label, open_ramp
 from ..store.readers import open_source
 
 Report = Callable[[int, int, str], None]
+#: Overrides that may be maps which decide what pixels share: offsets kept beside an exposure know none.
+MAPS = {"bad_pixels", "saturation"}
 logger = logging.getLogger(__name__)
 
 
@@ -113,7 +115,8 @@ def _detect(
     described = describe(open_source(path), **(overrides or {}))
     ramp = label(described)
     check_exposure(ramp)
-    known = None if any(str(c).startswith(LINEARITY) for c in ramp.coords) else described.source.prepared
+    changed = MAPS & set(overrides or {}) or any(str(c).startswith(LINEARITY) for c in ramp.coords)
+    known = None if changed else described.source.prepared
     measured = from_arrays(known, read_labels(ramp)) if known else None
     found = detect(ramp, settings, features=features, measured=measured, progress=progress)
     time_unit = str(ramp.coords["read_times"].attrs.get("units", "s"))

@@ -21,6 +21,7 @@ from .jit import kernel
 f4 = np.float32
 #: A reference pixel further than this many standard deviations from its group is taken as hit, in that read.
 REJECT = 3.5
+LARGEST = np.finfo(np.float64).max
 
 
 @kernel
@@ -38,7 +39,8 @@ def _group_means(border, used, group, means, counts, residual):
     centre, reach = np.zeros(groups), np.zeros(groups)
     for t in range(n):
         centre[:] = 0.0
-        reach[:] = np.inf
+        # infinite counts are never within reach
+        reach[:] = LARGEST
         for _ in range(3):
             sums[:] = 0.0
             squares[:] = 0.0
@@ -91,7 +93,7 @@ def group_offsets(
 
 
 @kernel
-def _active_sums(data, used, column, height, gradient, reach, column_sum, row_sum, square):
+def _active_sums(data, used, column, height, gradient, reach, weight, column_sum, row_sum, square):
     """Sums over rows and columns of winsorised differences, less each pixel's mean and the offsets."""
     n, ny, nx = used.size, data.shape[1], data.shape[2]
     m = n - 1
@@ -99,7 +101,7 @@ def _active_sums(data, used, column, height, gradient, reach, column_sum, row_su
     value = np.empty(nx, np.float32)
     for y in range(ny):
         h = height[y]
-        first, last = data[used[0], y], data[used[m], y]
+        first, last, share = data[used[0], y], data[used[m], y], weight[y]
         for x in range(nx):
             total = (column[m, x] - column[0, x]) + h * (gradient[m, x] - gradient[0, x])
             slope[x] = (f4(last[x]) - f4(first[x]) - total) / f4(m)
@@ -116,7 +118,9 @@ def _active_sums(data, used, column, height, gradient, reach, column_sum, row_su
             for x in range(nx):
                 v = value[x]
                 v = reach if v > reach else v
-                value[x] = -reach if v < -reach else v
+                v = -reach if v < -reach else v
+                v = v if v == v else f4(0)
+                value[x] = v * share[x]
             for x in range(nx):
                 s[x] += value[x]
             total = f4(0)
@@ -135,8 +139,9 @@ def active_sums(
     gradient: NDArray[np.float32],
     height: NDArray[np.float32],
     reach: float,
+    weight: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Sums of what the pixels of a block have in common, from read to read.
+    """Sums of what the pixels of a block have in common, from read to read; NaN counts as no difference.
 
     Parameters
     ----------
@@ -148,6 +153,8 @@ def active_sums(
         Offsets already known: ``column + gradient * height`` [DN].
     reach : float
         Differences are winsorised at this distance from each pixel's mean difference [DN].
+    weight : (ny, nx) float32 array
+        1 for pixels to use, 0 for others.
 
     Returns
     -------
@@ -158,5 +165,5 @@ def active_sums(
     m = used.size - 1
     columns, rows = np.zeros((m, nx), np.float32), np.zeros((m, ny), np.float32)
     square = np.zeros(m, np.float32)
-    _active_sums(data, used, column, height, gradient, f4(reach), columns, rows, square)
+    _active_sums(data, used, column, height, gradient, f4(reach), weight, columns, rows, square)
     return columns, rows, square
