@@ -337,6 +337,7 @@ def _saturating_steps(
         return np.zeros(0, STEP)
     raw = data[:, rows, columns][p.used].astype(np.float32)
     good = np.ones(raw.shape, bool) if usable is None else usable[:, rows, columns][p.used]
+    raw[~np.isfinite(raw)] = np.nan
     above = (raw >= level[rows, columns]) & good
     at = above.argmax(axis=0)
     some = above.any(axis=0) & (at > 0)

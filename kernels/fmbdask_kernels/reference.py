@@ -84,7 +84,7 @@ def group_offsets(
     Returns
     -------
     (N, groups) array, (N, groups) int array
-        Offset [DN] about each pixel's mean over time, and how many pixels it rests on (0: no pixel, offset 0).
+        Offset [DN] about each pixel's mean over time, and the number of pixels it rests on (0: offset 0).
     """
     means = np.zeros((used.size, groups))
     counts = np.zeros((used.size, groups), np.int64)
