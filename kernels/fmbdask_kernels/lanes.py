@@ -256,15 +256,15 @@ def winsorise(d, column, row, m, weight, interval, median, reach, j):
 
 
 @stage
-def forward(d, column, c, f, m, total, state, rss, rate):
-    """Solve the first triangle, f = L^-1 d, for corrected differences; the slope and what it leaves on
-    the way.
+def forward(d, column, c, f, m, state, square, rate):
+    """Solve the first triangle, f = L^-1 d, for corrected differences.
 
-    ``c`` holds row offset, gain, link and slope weight of each difference.
+    ``c`` holds row offset, gain, link and slope weight of each difference; ``square`` becomes d' C^-1 d and
+    ``rate`` dt' C^-1 d.
     """
     for j in range(LANES):
         state[j] = f4(0)
-        rss[j] = f4(0)
+        square[j] = f4(0)
         rate[j] = f4(0)
     for t in range(0, padded(m), 4):
         a = d[t * LANES : (t + 4) * LANES]
@@ -272,7 +272,7 @@ def forward(d, column, c, f, m, total, state, rss, rate):
         g = f[t * LANES : (t + 4) * LANES]
         w = c[t * 4 : (t + 4) * 4]
         for j in range(LANES):
-            p, s, r = state[j], rss[j], rate[j]
+            p, s, r = state[j], square[j], rate[j]
             for k in range(4):
                 v = f4(a[j + k * LANES]) - (b[j + k * LANES] + w[4 * k])
                 p = v * w[4 * k + 1] + p * w[4 * k + 2]
@@ -280,11 +280,8 @@ def forward(d, column, c, f, m, total, state, rss, rate):
                 s += p * p
                 r += v * w[4 * k + 3]
             state[j] = p
-            rss[j] = s
+            square[j] = s
             rate[j] = r
-    for j in range(LANES):
-        rate[j] = rate[j] / total
-        rss[j] = rss[j] - rate[j] * rate[j] * total
 
 
 @stage

@@ -237,8 +237,8 @@ def _fill(reads, good, offset, used, rows, columns, integer, pattern, tables, pr
                 best_at = i
             worst = min(worst, z)
         v, dof, noisy = prior.variance[c], prior.dof[c], prior.noisy[c]
-        up, variance = standardise(f4(best), f4(rss), m, v, dof, noisy)
-        down, _ = standardise(f4(worst), f4(rss), m, v, dof, noisy)
+        up, variance = standardise(best, rss, m, v, dof, noisy)
+        down, _ = standardise(worst, rss, m, v, dof, noisy)
         out[to.SLOPE, y, c] = slope
         out[to.MEDIAN, y, c] = median
         out[to.MAD, y, c] = mad

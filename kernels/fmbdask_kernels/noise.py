@@ -9,27 +9,27 @@ import math
 
 import numpy as np
 
-from .jit import stage
+from .jit import exact
 from .lanes import LANES
 
 f4 = np.float32
 
 
-@stage
+@exact
 def wallace(t, nu, log):
     """The formula of Wallace for ``log`` = log(1 + t^2 / nu)."""
     size = (f4(8) * nu + f4(1)) / (f4(8) * nu + f4(3)) * f4(math.sqrt(nu * log))
     return size if t >= 0 else -size
 
 
-@stage
+@exact
 def gaussian_near(t, nu):
     """:func:`gaussian_equivalent` where ``t^2 / nu`` is at most 0.05, without a logarithm."""
     u = t * t / nu
     return wallace(t, nu, u * (f4(1) - u * (f4(0.5) - u * (f4(1 / 3) - u * f4(0.25)))))
 
 
-@stage
+@exact
 def gaussian_equivalent(t, nu):
     """The Gaussian quantile of a Student t variate with ``nu`` degrees of freedom, good far in the tail.
 
@@ -40,7 +40,7 @@ def gaussian_equivalent(t, nu):
     return wallace(t, nu, f4(math.log1p(t * t / nu)))
 
 
-@stage
+@exact
 def standardise(raw, rss, m, variance, dof, noisy):
     """Significance of a step [sigma] from its raw statistic and the residual sum of squares without it.
 
@@ -58,7 +58,7 @@ def standardise(raw, rss, m, variance, dof, noisy):
     return gaussian_equivalent(raw / math.sqrt(moderated), nu + dof), moderated
 
 
-@stage
+@exact
 def standardise_lanes(raw, rss, m, variance, dof, noisy, z, noise, t, nu):
     """:func:`standardise` for the lanes of a tile, in loops that vectorise; ``t`` and ``nu`` are scratch."""
     own = f4(max(m - 2, 1))
@@ -76,7 +76,7 @@ def standardise_lanes(raw, rss, m, variance, dof, noisy, z, noise, t, nu):
             z[j] = gaussian_equivalent(t[j], nu[j])
 
 
-@stage
+@exact
 def rho_bin(slope, poisson, rho_variance, edges):
     """Bin of ``rho = slope * poisson / rho_variance`` between increasing ``edges``."""
     rho = slope * poisson / rho_variance
@@ -86,7 +86,7 @@ def rho_bin(slope, poisson, rho_variance, edges):
     return r
 
 
-@stage
+@exact
 def rho_bins(slope, poisson, rho_variance, edges, rho, bins):
     """:func:`rho_bin` for the lanes of a tile; returns the last bin."""
     for j in range(LANES):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from . import lanes as tile
 from . import planes as to
-from .jit import kernel, stage
+from .jit import exact, kernel, stage
 from .lanes import LANES, LAST, f4, i2, i4, padded
 from .masked import masked_features, masked_pixels
 from .noise import rho_bins, standardise_lanes
@@ -121,7 +121,7 @@ def medians(d, e, m, total, centre, median, mad, most, short, bytes_):
                 median[j] = i2(high[j] + base[j])
 
 
-@stage
+@exact
 def slopes(x, d, column, row, m, y, x0, offsets, tables, mad, median, most, slope):
     """Finish the least-squares slopes: take out offsets, and outlying differences where there are any."""
     a, b = offsets.column_slope[x0 : x0 + LANES], offsets.gradient_slope[x0 : x0 + LANES]
@@ -143,14 +143,14 @@ def slopes(x, d, column, row, m, y, x0, offsets, tables, mad, median, most, slop
             slope[j] = slope[j] - weighted + inside * (whole - plain) / (f4(m) - time)
 
 
-@stage
+@exact
 def keep(bins, r, source, target):
     """Copy the lanes whose bin was scanned."""
     for j in range(LANES):
         target[j] = source[j] if bins[j] == r else target[j]
 
 
-@stage
+@exact
 def scan(d, column, row, f, m, r, tables, ahead, bins, known, used, real, high_at, plane):
     """Look for a step with the tables of one bin of rho; the lanes of that bin go to their planes."""
     best, worst, rss, rate, square = real[0], real[1], real[2], real[3], real[4]
@@ -160,7 +160,12 @@ def scan(d, column, row, f, m, r, tables, ahead, bins, known, used, real, high_a
         ahead[i] = source[i]
     for t in range(m):
         ahead[4 * t] = row[t]
-    tile.forward(d, column, ahead, f, m, tables.total[r], state, rss, rate)
+    tile.forward(d, column, ahead, f, m, state, rss, rate)
+    total = tables.total[r]
+    for j in range(LANES):
+        rate[j] = rate[j] / total
+    for j in range(LANES):
+        rss[j] = rss[j] - rate[j] * rate[j] * total
     tile.backward(f, tables.back[r], m, rate, state, best, high_at, worst, square)
     standardise_lanes(worst, rss, m, known.variance, known.dof, known.noisy, down, variance, state, spare)
     standardise_lanes(best, rss, m, known.variance, known.dof, known.noisy, up, variance, state, spare)
@@ -186,7 +191,7 @@ def scan(d, column, row, f, m, r, tables, ahead, bins, known, used, real, high_a
     keep(bins, r, square, plane[to.ROUGHNESS])
 
 
-@stage
+@exact
 def simple(x, n, used, s1, s2, short, bins, plane):
     """Planes that need no more than a conversion; the rows of ``short`` are named in :func:`fused`."""
     for j in range(LANES):
