@@ -70,5 +70,6 @@ def gather_ramps(
     ramps = np.empty((rows.size, used.size), np.float32)
     good = np.empty((rows.size, used.size), np.bool_)
     mask = np.ones((0, 0, 0), np.bool_) if usable is None else usable
-    _gather(data, used, rows, columns, *origin, *offsets, level, mask, ramps, good)
+    # one layout whatever comes in: the kernel is compiled once
+    _gather(data, used, rows, columns, *origin, *offsets, np.ascontiguousarray(level), mask, ramps, good)
     return ramps, good

@@ -13,6 +13,8 @@ Source: the reference-pixel step of the JWST pipeline (amplifiers, odd and even 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,13 +40,11 @@ def _group_means(border, used, group, means, counts, residual):
     sums, squares = np.zeros(groups), np.zeros(groups)
     centre, reach = np.zeros(groups), np.zeros(groups)
     for t in range(n):
-        centre[:] = 0.0
-        # infinite counts are never within reach
-        reach[:] = LARGEST
+        for g in range(groups):
+            centre[g], reach[g] = 0.0, np.inf
         for _ in range(3):
-            sums[:] = 0.0
-            squares[:] = 0.0
-            counts[t, :] = 0
+            for g in range(groups):
+                sums[g], squares[g], counts[t, g] = 0.0, 0.0, 0
             for y in range(rows):
                 for x in range(columns):
                     g = group[x]
@@ -58,11 +58,12 @@ def _group_means(border, used, group, means, counts, residual):
             for g in range(groups):
                 if counts[t, g] > 0:
                     mean = sums[g] / counts[t, g]
-                    spread = np.sqrt(max(squares[g] / counts[t, g] - mean * mean, 0.0))
+                    spread = math.sqrt(max(squares[g] / counts[t, g] - mean * mean, 0.0))
                     centre[g] = mean
                     # whole counts may agree exactly: half a count is never an outlier
                     reach[g] = REJECT * spread + 0.5
-        means[t, :] = centre
+        for g in range(groups):
+            means[t, g] = centre[g]
 
 
 def group_offsets(
