@@ -1,4 +1,4 @@
-"""`fmbdask ramps`: simulate, ingest, detect and show exposures of infrared detectors."""
+"""`fmbdask ramps`: simulate, ingest, detect, export and show exposures of infrared detectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fmbdask.survey.work import Outcome
 
 app = typer.Typer(
-    no_args_is_help=True, help="Exposures of infrared detectors: simulate, ingest, detect, show."
+    no_args_is_help=True, help="Exposures of infrared detectors: simulate, ingest, detect, export, show."
 )
 
 Exposures = Annotated[
@@ -37,9 +37,25 @@ class Layout(StrEnum):
     interleaved = "interleaved"
 
 
+class TableFormat(StrEnum):
+    """Formats of exported tables."""
+
+    csv = "csv"
+    votable = "votable"
+    ecsv = "ecsv"
+    ds9 = "ds9"
+
+
+class TableName(StrEnum):
+    """Tables of a result."""
+
+    events = "events"
+    steps = "steps"
+
+
 @app.callback()
 def group() -> None:
-    """Exposures of infrared detectors: simulate, ingest, detect, show."""
+    """Exposures of infrared detectors: simulate, ingest, detect, export, show."""
 
 
 @app.command(
@@ -95,12 +111,19 @@ def ingest(
     finish(results)
 
 
-@app.command(epilog="Example: fmbdask ramps detect data/*.fits -o out --false-alarm-rate 1e-5")
+@app.command(epilog="Example: fmbdask ramps detect data/*.fits -o out --false-alarm-rate 1e-5 --numpy --ds9")
 def detect(
     exposures: Exposures,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the results: OUT/<exposure>/...")],
     config: Annotated[Path | None, typer.Option("--config", help="YAML file of detection settings.")] = None,
     features: Annotated[bool, typer.Option("--features", help="Keep the feature maps as well.")] = False,
+    numpy: Annotated[
+        bool, typer.Option("--numpy", help="Write mask, corrected ramp and features as NumPy files as well.")
+    ] = False,
+    groupdq: Annotated[
+        bool, typer.Option("--groupdq", help="Write the flagged ramp as a JWST `_ramp` file as well.")
+    ] = False,
+    ds9: Annotated[bool, typer.Option("--ds9", help="Write a DS9 region file as well.")] = False,
     overwrite: Overwrite = False,
     gain: Annotated[str | None, typer.Option(help="Electrons per DN: a number or a map file.")] = None,
     read_noise: Annotated[
@@ -123,6 +146,7 @@ def detect(
     """Find cosmic rays, telegraph noise and snowballs: a catalogue, a mask and a rate image each."""
     from fmbdask.config import resolve
     from fmbdask.ramps.config import DetectionConfig
+    from fmbdask.survey.export import Exports
     from fmbdask.survey.work import detect_exposures
 
     flags = {"false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last}
@@ -145,6 +169,7 @@ def detect(
             config=settings,
             overwrite=overwrite,
             features=features,
+            exports=Exports(numpy=numpy, groupdq=groupdq, ds9=ds9),
             overrides={key: value for key, value in overrides.items() if value is not None},
             threads=threads,
             progress=report,
@@ -167,6 +192,31 @@ def show(
     for result in results:
         for path in show_result(result, exposure=exposure):
             typer.echo(path)
+
+
+@app.command(epilog="Example: fmbdask ramps export out/h2rg_0000 --format votable")
+def export(
+    results: Annotated[
+        list[Path], typer.Argument(help="Results of `ramps detect`.", metavar="OUT/EXPOSURE...")
+    ],
+    file_format: Annotated[TableFormat, typer.Option("--format", help="Format to write.")],
+    table: Annotated[
+        TableName, typer.Option(help="Events, or the pixels of cosmic rays and snowballs with their steps.")
+    ] = TableName.events,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="The file (of one result); beside the table by default."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the catalogue for other tools: CSV, VOTable, ECSV or DS9 regions."""
+    from fmbdask.survey.export import export_result
+
+    if out is not None and len(results) > 1:
+        raise typer.BadParameter("--out names one file: give one result, or leave it out")
+    for result in results:
+        path = export_result(result, file_format.value, table=table.value, out=out, overwrite=overwrite)
+        typer.echo(path)
 
 
 def finish(outcomes: list[Outcome]) -> None:

@@ -48,7 +48,7 @@ class _Blocks:
         return self.function(np.ascontiguousarray(block[0]), self.prepared[i], region, limits)
 
 
-def _map(
+def over_blocks(
     ramp: xr.DataArray,
     function: Callable[..., NDArray[Any]],
     prepared: list[Prepared],
@@ -99,7 +99,7 @@ def search(
     ramp: xr.DataArray, prepared: list[Prepared], *, features: bool = False, progress: Report | None = None
 ) -> list[RegionResult]:
     """Search all regions of an exposure on whatever scheduler dask has."""
-    grid = _map(ramp, _boxed_with_features if features else _boxed, prepared, 1, object, whole=False)
+    grid = over_blocks(ramp, _boxed_with_features if features else _boxed, prepared, 1, object, whole=False)
     if progress is None:
         return list(grid.compute().ravel())
     with _Reported(progress, grid.size):
@@ -108,7 +108,7 @@ def search(
 
 def feature_planes(ramp: xr.DataArray, prepared: list[Prepared]) -> da.Array:
     """Lazy temporal features, (integration, planes, y, x)."""
-    return _map(ramp, _stacked, prepared, len(PLANES), np.float32, whole=True)
+    return over_blocks(ramp, _stacked, prepared, len(PLANES), np.float32, whole=True)
 
 
 def chunked(ramp: xr.DataArray) -> da.Array:

@@ -26,6 +26,7 @@ from ..store.overrides import describe
 from ..store.products import write_products
 from ..store.ramps import label, open_ramp
 from ..store.readers import open_source
+from .export import Exports, check_exports, write_exports
 
 Report = Callable[[int, int, str], None]
 #: Overrides that may be maps which decide what pixels share: offsets kept beside an exposure know none.
@@ -51,6 +52,7 @@ def detect_exposure(
     name: str | None = None,
     overwrite: bool = False,
     features: bool = False,
+    exports: Exports | None = None,
     overrides: Mapping[str, Any] | None = None,
     progress: Report | None = None,
 ) -> Path:
@@ -68,6 +70,8 @@ def detect_exposure(
         Whether a result that is there is replaced.
     features : bool
         Whether every temporal feature is kept in ``products.zarr``.
+    exports : Exports, optional
+        Files for other tools, see :mod:`fmbdask.survey.export`.
     overrides : mapping, optional
         What :func:`fmbdask.open_ramp` takes.
     progress : callable, optional
@@ -92,6 +96,7 @@ def detect_exposure(
         config,
         overwrite,
         features,
+        exports or Exports(),
         overrides,
         progress,
     )[0]
@@ -103,6 +108,7 @@ def _detect(
     config: DetectionConfig | None,
     overwrite: bool,
     features: bool,
+    exports: Exports,
     overrides: Mapping[str, Any] | None,
     progress: Report | None,
 ) -> tuple[Path, Detection]:
@@ -115,10 +121,11 @@ def _detect(
     described = describe(open_source(path), **(overrides or {}))
     ramp = label(described)
     check_exposure(ramp)
+    check_exports(exports, ramp)
     changed = MAPS & set(overrides or {}) or any(str(c).startswith(LINEARITY) for c in ramp.coords)
     known = None if changed else described.source.prepared
     measured = from_arrays(known, read_labels(ramp)) if known else None
-    found = detect(ramp, settings, features=features, measured=measured, progress=progress)
+    found = detect(ramp, settings, features=features or exports.numpy, measured=measured, progress=progress)
     time_unit = str(ramp.coords["read_times"].attrs.get("units", "s"))
     configuration = {
         "detection": settings.model_dump(mode="json"),
@@ -138,7 +145,9 @@ def _detect(
             time_unit=time_unit,
             steps=found.steps,
         )
-        write_products(folder / "products.zarr", found.maps)
+        kept = found.maps if features else found.maps[["mask", "rate", "rate_error", "reads"]]
+        write_products(folder / "products.zarr", kept)
+        write_exports(folder, target.name, ramp, found, exports)
     return target, found
 
 
@@ -149,6 +158,7 @@ def detect_exposures(
     config: DetectionConfig | None = None,
     overwrite: bool = False,
     features: bool = False,
+    exports: Exports | None = None,
     overrides: Mapping[str, Any] | None = None,
     threads: int | None = None,
     progress: Report | None = None,
@@ -161,7 +171,7 @@ def detect_exposures(
         Exposures of any format; equal stems get folders that tell them apart.
     out : path
         Folder of results.
-    config, overwrite, features, overrides, progress
+    config, overwrite, features, exports, overrides, progress
         As in :func:`detect_exposure`.
     threads : int, optional
         Threads; all cores by default.
@@ -180,7 +190,14 @@ def detect_exposures(
         for path, name in zip(map(Path, paths), names, strict=True):
             try:
                 target, found = _detect(
-                    path, Path(out) / name, config, overwrite, features, overrides, progress
+                    path,
+                    Path(out) / name,
+                    config,
+                    overwrite,
+                    features,
+                    exports or Exports(),
+                    overrides,
+                    progress,
                 )
             except Exception as error:
                 outcomes.append(Outcome(path, error=reason(path, error)))
