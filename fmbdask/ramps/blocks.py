@@ -15,7 +15,6 @@ from fmbdask_kernels.temporal import PLANES
 from numpy.typing import NDArray
 
 from ..regions import Region, edge_for
-from .detector import saturation_levels
 from .prepare import Prepared
 from .region import Limits, RegionResult, region_features, search_region
 
@@ -61,9 +60,8 @@ def over_blocks(
     maps: dict[str, NDArray[Any]] = {}
     if "bad_pixel" in ramp.coords:
         maps["bad_pixel"] = np.asarray(ramp.coords["bad_pixel"].values)
-    levels = saturation_levels(ramp, prepared[0].detector)
-    if levels is not None:
-        maps["saturation_map"] = levels
+    if prepared[0].levels is not None:
+        maps["saturation_map"] = prepared[0].levels
     arrays = [lazy]
     if "flags" in ramp.coords:
         arrays.append(da.asarray(ramp.coords["flags"].data).rechunk(lazy.chunks))
@@ -102,7 +100,7 @@ def search(
     grid = over_blocks(ramp, _boxed_with_features if features else _boxed, prepared, 1, object, whole=False)
     if progress is None:
         return list(grid.compute().ravel())
-    with _Reported(progress, grid.size):
+    with _Reported(progress, grid):
         return list(grid.compute().ravel())
 
 
@@ -128,11 +126,12 @@ def chunked(ramp: xr.DataArray) -> da.Array:
 class _Reported(Callback):
     """Counts finished regions for a progress bar."""
 
-    def __init__(self, report: Report, total: int) -> None:
+    def __init__(self, report: Report, grid: da.Array) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.report, self.total, self.done = report, total, 0
+        self.report, self.name, self.total, self.done = report, grid.name, grid.size, 0
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        if isinstance(key, tuple) and isinstance(result, np.ndarray) and result.shape == (1, 1, 1, 1):
+        # dask may run further tasks that hand the same results on
+        if isinstance(key, tuple) and key[0] == self.name:
             self.done += 1
             self.report(self.done, self.total, "regions")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from . import calibration
 from .config import DetectionConfig
-from .detector import MIN_FRAMES, Detector
+from .detector import MIN_FRAMES, Detector, saturation_levels
 from .measured import Measured, measure
 from .noise import Noise, measure_noise
 from .offsets import Correction, choose_frames, complete
@@ -50,6 +50,8 @@ class Prepared:
     poisson : float
         Variance per DN of signal [DN].
     rho_floor : float
+    levels : (y, x) array or None
+        Level at or above which reads of a pixel are not used [DN]; None where that of ``detector`` holds.
     notes : tuple of str
         What was decided, in sentences.
     """
@@ -67,6 +69,7 @@ class Prepared:
     refit: NDArray[np.float64]
     poisson: float
     rho_floor: float
+    levels: NDArray[np.float32] | None
     notes: tuple[str, ...]
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
@@ -141,8 +144,19 @@ def prepare(
         refit=(isolated + 0.85) / np.sqrt(2),
         poisson=detector.poisson,
         rho_floor=floor,
-        notes=(*notes, *offset_notes),
+        levels=saturation_levels(ramp, detector),
+        notes=(*known_notes(detector, config), *notes, *offset_notes),
     )
+
+
+def known_notes(detector: Detector, config: DetectionConfig) -> list[str]:
+    """Say what is not known of the detector, and what is done without it."""
+    notes = []
+    if config.reference_pixels and not any(detector.border):
+        notes.append("no reference pixels are known: offsets come from the pixels that see light")
+    if detector.gain is None:
+        notes.append("no gain is known: noise is measured in DN, without a part for photons")
+    return notes
 
 
 def candidate_frames(ramp: xr.DataArray, integration: int) -> NDArray[np.int64]:

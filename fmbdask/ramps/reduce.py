@@ -92,7 +92,7 @@ def reduce_exposure(
     telegraph = np.concatenate([r.telegraph for r in results])
     events = find_events(steps, snowball_min_pixels=config.snowball_min_pixels)
     shape = (detector.shape[0], *detector.shape[2:])
-    table, covered = _with_halos(events, prepared, detector, read)
+    table, covered = _with_halos(events, steps, prepared, detector, read)
     catalogue = pd.concat(
         [f for f in (table, _telegraph_events(telegraph)) if len(f)] or [table], ignore_index=True
     )
@@ -193,7 +193,11 @@ def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
 
 
 def _with_halos(
-    events: Events, prepared: Sequence[Prepared], detector: Detector, read: ReadBlock
+    events: Events,
+    steps: NDArray[Any],
+    prepared: Sequence[Prepared],
+    detector: Detector,
+    read: ReadBlock,
 ) -> tuple[pd.DataFrame, dict[int, _Covered]]:
     """Fit the halo of every snowball; returns the events and the pixels that each snowball covers."""
     table = events.table.rename(columns={"event_id": "old_id"}).assign(
@@ -201,6 +205,7 @@ def _with_halos(
     )
     covered = {}
     rows, columns = detector.active
+    width = detector.shape[3]
     for row in table.index[table["type"] == "snowball"]:
         event = table.loc[row]
         p = prepared[int(event["integration"])]
@@ -231,7 +236,10 @@ def _with_halos(
         }
         for name, value in found.items():
             table.loc[row, name] = value
-        table.loc[row, "spatial_extent"] = int(halo.covered.sum())
+        own = steps[events.event_id == event["old_id"]]
+        outside = ~np.isin(own["y"] * width + own["x"], (at[0] + window.y0) * width + at[1] + window.x0)
+        beyond = np.unique(own[["y", "x"]][outside]).size
+        table.loc[row, "spatial_extent"] = int(halo.covered.sum()) + beyond
     return table, covered
 
 
@@ -266,7 +274,10 @@ def window_steps(
         strip = Region(window.integration, y0, min(y0 + rows, window.y1), window.x0, window.x1)
         y, x = np.divmod(np.arange(strip.shape[0] * nx), nx)
         data = read(strip)
-        level = np.full(strip.shape, p.detector.saturation, np.float32)
+        if p.levels is None:
+            level = np.full(strip.shape, p.detector.saturation, np.float32)
+        else:
+            level = np.ascontiguousarray(p.levels[strip.y, strip.x])
         ramps, used = gather_ramps(data, p.used, y, x, (y0, window.x0), p.correction.parts, level)
         amplitude, spread = step_amplitude(ramps, used, variance[x], p.rho_floor, p.pattern, at)
         here = slice(y0 - window.y0, strip.y1 - window.y0)
