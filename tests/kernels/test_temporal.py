@@ -55,15 +55,16 @@ class Block:
     def expected(self, y: int, x: int, good: NDArray[np.bool_]) -> dict[str, float]:
         """The reference at one pixel; ``good`` (N,) are its usable reads."""
         offset = self.column[:, x] + self.height[y] * self.gradient[:, x] + self.row[:, y]
-        tables = make_tables(self.pattern, FLOOR)
+        rho = make_tables(self.pattern, FLOOR).rho.astype(np.float64)
+        integer = bool(np.issubdtype(self.data.dtype, np.integer))
         return reference.features(
             self.data[self.used, y, x].astype(np.float64), good, offset.astype(np.float64), self.used,
-            self.pattern, NOISE, tables.rho.astype(np.float64), bool(np.issubdtype(self.data.dtype, np.integer)),
+            self.pattern, NOISE, rho, integer,
         )  # fmt: skip
 
 
 def make_block(seed: int, frames: int, ny: int, nx: int, noise: float = 12.0, gradient: bool = True) -> Block:
-    """Ramps of many rates with steps, spikes and offsets; unequal times and numbers of reads for odd seeds."""
+    """Ramps of many rates with steps, spikes and offsets; unequal times and reads for odd seeds."""
     rng = np.random.default_rng(seed)
     skipped = rng.random(frames) < 0.1 * (seed % 3)
     skipped[rng.permutation(frames)[:4]] = False
