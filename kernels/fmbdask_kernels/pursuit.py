@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-from .covariance import INTERVAL
 from .jit import kernel
 from .projection import SOLVED, add, gaussian, joint, moderated, strongest, tables
 from .smooth import (
@@ -19,6 +18,7 @@ from .smooth import (
     add_smooth,
     best_smooth,
     informations,
+    make_shapes,
     products,
     refined,
     shrink,
@@ -32,8 +32,8 @@ WORTH_BENDING = 0.3
 
 
 #: Ratios of variances are rounded to a grid, floor times this to the power of the bin, whose tables are kept.
-#: A mismatch of half a bin costs 0.1 % of significance.
-RHO_RATIO, RHO_BINS = 1.25, 60
+#: Half a bin off costs at most 0.25 % of significance.
+RHO_RATIO, RHO_BINS = 1.5, 35
 
 #: Rows of the tables of a bin: those of :func:`.projection.tables`, then the information on shapes and kinks.
 KEPT = 6
@@ -53,22 +53,34 @@ def bin_of(rho, floor):
 
 
 @kernel
-def load(at, m, rho, model, work, smooth, shapes, shape_count, kept, totals):
+def load(at, m, rho, model, work, kept, totals):
     """Put the tables of bin ``at`` in place, computing them at first use; returns ``dt' C^-1 dt``."""
-    if totals[at] > 0:
+    if totals[0, at] > 0:
         for row in range(KEPT):
             work[row, :m] = kept[at, row, :m]
     else:
-        totals[at] = tables(model, m, rho, work)
-        informations(
-            model[INTERVAL], m, totals[at], work, shapes, shape_count,
-            smooth[SCRATCH], kept[at, KEPT], kept[at, KEPT + 1],
-        )  # fmt: skip
+        totals[0, at] = tables(model, m, rho, work)
         for row in range(KEPT):
             kept[at, row, :m] = work[row, :m]
-    smooth[WHOLE_S, :shape_count] = kept[at, KEPT, :shape_count]
-    smooth[WHOLE_K, :m] = kept[at, KEPT + 1, :m]
-    return totals[at]
+    return totals[0, at]
+
+
+@kernel
+def load_smooth(at, m, dt, total, work, smooth, shapes, kept, totals):
+    """Put the information on every smooth term in place, computed at first use; returns how many shapes."""
+    if totals[2, 0] == 0:
+        totals[2, 0] = make_shapes(dt, m, shapes)
+    shape_count = int(totals[2, 0])
+    if totals[1, at] == 0:
+        informations(
+            dt, m, total, work, shapes, shape_count, smooth[SCRATCH], kept[at, KEPT], kept[at, KEPT + 1]
+        )
+        totals[1, at] = 1.0
+    for row in range(2):
+        size = m if row else shape_count
+        smooth[WHOLE_S + row, :size] = kept[at, KEPT + row, :size]
+        smooth[FREE_S + row, :size] = kept[at, KEPT + row, :size]
+    return shape_count
 
 
 @kernel
@@ -82,8 +94,8 @@ def extend(kind, which, count, dt, m, total, work, smooth, shapes, basis, cross,
 
 @kernel
 def forward(
-    m, total, slope, rss, variance, dof, threshold, most_smooth, dt, work, smooth, shapes, shape_count,
-    basis, cross, terms, where, kinds, inverse,
+    m, total, slope, rss, variance, dof, threshold, most_smooth, dt, at, work, smooth, shapes,
+    kept_tables, totals, basis, cross, terms, where, kinds, inverse,
 ):  # fmt: skip
     """Add steps and smooth terms while one passes the threshold, looking a little ahead.
 
@@ -93,9 +105,10 @@ def forward(
     span = 0.0
     for i in range(m):
         span += dt[i]
-    if most_smooth:
-        smooth[FREE_S, :shape_count] = smooth[WHOLE_S, :shape_count]
-        smooth[FREE_K, :m] = smooth[WHOLE_K, :m]
+    shape_count, followed = (
+        0,
+        -1,
+    )  # regressors whose share of the smooth terms is known; -1 before anything is
     while count - smooths < limit - most_smooth and count - kept <= LOOK_AHEAD:
         free = m - 2 - count
         if free < 1:  # with nothing left over, every place explains the ramp equally well
@@ -103,6 +116,15 @@ def forward(
         which, gain = strongest(m, work)
         kind = STEP
         if smooths < most_smooth and gain > threshold * threshold * variance * WORTH_BENDING:
+            if followed < 0:
+                shape_count = load_smooth(at, m, dt, total, work, smooth, shapes, kept_tables, totals)
+                followed = 0
+            while followed < count:
+                shrink(
+                    followed, dt, m, cross, basis, shapes, shape_count, smooth[SCRATCH], smooth[SCRATCH_K],
+                    smooth[FREE_S], smooth[FREE_K],
+                )  # fmt: skip
+                followed += 1
             change, _ = joint(count, total, cross, inverse, terms)
             bright = (slope + change) * span > BRIGHT * math.sqrt(variance)
             products(work[SOLVED], dt, m, shapes, shape_count, smooth[MOMENT_S], smooth[MOMENT_K])
@@ -124,11 +146,6 @@ def forward(
         rss -= extend(
             kind, which, count, dt, m, total, work, smooth, shapes, basis, cross, terms, where, kinds
         )
-        if most_smooth:
-            shrink(
-                count, dt, m, cross, basis, shapes, shape_count, smooth[SCRATCH], smooth[SCRATCH_K],
-                smooth[FREE_S], smooth[FREE_K],
-            )  # fmt: skip
         count += 1
         smooths += kind != STEP
         if passed:

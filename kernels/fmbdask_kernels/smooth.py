@@ -53,10 +53,11 @@ EXPLAINED = 1e-5
 @kernel
 def decay_shape(dt, m, lasting, out):
     """Fill ``out`` with a current that decays within ``lasting``, free of a mean rate."""
-    time, before, span, total = 0.0, 1.0, 0.0, 0.0
+    before, span, last, factor = 1.0, 0.0, -1.0, 1.0
     for i in range(m):
-        time += dt[i]
-        left = math.exp(-time / lasting)
+        if dt[i] != last:
+            last, factor = dt[i], math.exp(-dt[i] / lasting)
+        left = before * factor
         out[i] = before - left
         before = left
         span += dt[i]

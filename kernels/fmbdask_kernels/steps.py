@@ -38,7 +38,7 @@ from .projection import (
     tables,
 )  # fmt: skip
 from .pursuit import KEPT_ROWS, RHO_BINS, RHO_RATIO, SMOOTH_ROWS, bin_of, extend, forward, load
-from .smooth import SHAPES, STEP, make_shapes
+from .smooth import SHAPES, STEP
 
 Float = NDArray[np.float32]
 
@@ -58,6 +58,14 @@ class Steps(NamedTuple):
     rho: Float
     bends: NDArray[np.int32]
 
+    def at(self, chosen: NDArray[np.intp]) -> Steps:
+        """Steps of the chosen ramps only."""
+        return Steps(
+            self.count[chosen], self.frame[chosen], self.amplitude[chosen], self.significance[chosen],
+            self.rate[chosen], self.rate_error[chosen], self.rss[chosen], self.rho[chosen],
+            self.bends[chosen],
+        )  # fmt: skip
+
 
 @kernel
 def _fit(
@@ -69,8 +77,8 @@ def _fit(
     limit = frame.shape[1] + most_smooth
     work, model = np.zeros((WORK_ROWS, frames)), np.zeros((5, frames))
     smooth = np.zeros((SMOOTH_ROWS, max(frames, SHAPES)))
-    shapes, shape_count = np.zeros((SHAPES + most_smooth, frames)), 0
-    kept, totals = np.zeros((RHO_BINS, KEPT_ROWS, max(frames, SHAPES))), np.zeros(RHO_BINS)
+    shapes = np.zeros((SHAPES + most_smooth, frames))
+    kept, totals = np.zeros((RHO_BINS, KEPT_ROWS, max(frames, SHAPES))), np.zeros((3, RHO_BINS))
     basis, terms = np.zeros((limit, frames)), np.zeros((TERM_ROWS, limit))
     cross, inverse = np.zeros((limit, limit)), np.zeros((limit, limit))
     where, kinds = np.zeros(limit, np.int64), np.zeros(limit, np.int64)
@@ -84,19 +92,18 @@ def _fit(
             continue
         if not recall(index, known, n, n_known):
             timing(pattern, index[:n], model)
-            shape_count = make_shapes(dt, m, shapes) if most_smooth else 0
             totals[:] = 0.0
             n_known, loaded = n, -1
         at = bin_of(rho[p], rho_floor)
         for turn in range(ROUNDS):
             if at != loaded:
                 ratio = rho_floor * RHO_RATIO**at
-                total = load(at, m, ratio, model, work, smooth, shapes, shape_count, kept, totals)
+                total = load(at, m, ratio, model, work, kept, totals)
                 loaded = at
             slope, rss = restart(m, total, work)
             found, rss = forward(
-                m, total, slope, rss, variance[p], dof[p], threshold[p], most_smooth, dt, work, smooth,
-                shapes, shape_count, basis, cross, terms, where, kinds, inverse,
+                m, total, slope, rss, variance[p], dof[p], threshold[p], most_smooth, dt, at, work, smooth,
+                shapes, kept, totals, basis, cross, terms, where, kinds, inverse,
             )  # fmt: skip
             change, slope_spread = joint(found, total, cross, inverse, terms)
             if not (poisson[p] > 0 and variance[p] > 0) or turn == ROUNDS - 1:
@@ -191,7 +198,7 @@ def fit_steps(
         ``count`` (K,); ``frame`` (K, max_steps), the first frame that holds the new level, in time order, -1
         where unused; ``amplitude`` (K, max_steps) [DN] and ``significance`` (K, max_steps), signed, 0 where
         unused; ``rate`` and ``rate_error`` (K,) [DN per mean interval]; ``rss`` (K,), the chi^2 left over
-        times the read variance [DN^2]; ``rho`` (K,), on a grid of ratios 1.25 above the floor; the last four
+        times the read variance [DN^2]; ``rho`` (K,), on a grid of ratios 1.5 above the floor; the last four
         are NaN for fewer than four reads in use. ``bends`` (K,), smooth terms fitted beside the steps, which
         change the rate in time but not its mean.
     """

@@ -23,6 +23,7 @@ from .projection import DIFFERENCE, TERM_ROWS, WORK_ROWS, differences, recall, r
 from .rivals import FADING_EVIDENCE, fading, outlier, positive_steps, remove_fading
 from .steps import Steps, spread_over
 from .twolevel import (
+    HOPELESS,
     LEVEL,
     READ,
     READ_ROWS,
@@ -38,14 +39,13 @@ Float = NDArray[np.float32]
 
 #: A positive step is a hit, not a flip, when it exceeds this many sigma and this many times any flip.
 #: More of them than this are a staircase laid over a curve, and stay in the ramp.
-HIT_SIGMA, HIT_RATIO, MOST_HITS = 8.0, 2.5, 3
+HIT_SIGMA, HIT_RATIO, MOST_HITS = 8.0, 1.8, 3
 
 #: Amplitudes [sigma] the search starts from, besides that of the steps already found.
 STARTS = (3.0, 6.0)
 
-#: Between these evidences of the best path (the lower one per difference) all paths are summed, if the path
-#: would pay for itself were the variance known.
-CERTAIN, HOPELESS = 10.0, -0.1
+#: Up to this evidence of the best path all paths are summed, if it would pay for itself with known variance.
+CERTAIN = 10.0
 
 
 class Telegraph(NamedTuple):
@@ -65,6 +65,7 @@ class Telegraph(NamedTuple):
     rate_error: Float
     fit_quality: Float
     chi2: Float
+    hits: NDArray[np.int64]
 
 
 @kernel
@@ -143,8 +144,9 @@ def describe(p, ramp, index, n, sigma, slope, total, rss, fit, reads, path, out,
 
 @kernel
 def _fit(
-    ramps, used, variance, dof, rho, rho_floor, poisson, pattern, count, frame, size, rss_steps, out, counts
-):
+    ramps, used, variance, dof, rho, rho_floor, poisson, pattern, count, frame, size, rss_steps,
+    out, counts, hit_bits,
+):  # fmt: skip
     """The loop behind :func:`fit_telegraph`."""
     pixels, frames = ramps.shape
     limit = frame.shape[1]
@@ -174,6 +176,7 @@ def _fit(
         flips, mean, deepest, hits = prepare(
             index, n, sigma, pattern, frame[p], size[p], steps, rss_steps[p], work, reads
         )
+        hit_bits[p] = hits
         start = mean if flips >= 2 and deepest > 0 else 0.0
         ratio = max(rho[p], rho_floor)
         fades = False
@@ -279,7 +282,8 @@ def fit_telegraph(
         ``first_frame`` of the first flip, -1 without; ``downs``, flips downwards; ``duty``, fraction of reads
         in the high state; ``dwell_high``, ``dwell_low`` [reads], reads in a state per exit from it; ``level``
         [DN] of the low state at the first read in use; ``rate``, ``rate_error`` [DN per mean interval];
-        ``fit_quality``, R^2 of the two levels once the slope is removed; ``chi2`` left over [read variances].
+        ``fit_quality``, R^2 of the two levels once the slope is removed; ``chi2`` left over [read variances];
+        ``hits``, bit i set where step i of ``steps`` dwarfs the flips and was taken out as a hit.
         Fitted values are NaN where ``margin`` never came out positive.
     """
     data = np.ascontiguousarray(ramps, np.float32)
@@ -288,6 +292,7 @@ def fit_telegraph(
     out[:2] = 0.0
     counts = np.zeros((3, pixels), np.int32)
     counts[1] = -1
+    hits = np.zeros(pixels, np.int64)
     _fit(
         data,
         np.ascontiguousarray(used, np.bool_),
@@ -303,8 +308,9 @@ def fit_telegraph(
         steps.rss,
         out,
         counts,
+        hits,
     )
-    return Telegraph(out[0], out[1], out[2], counts[0], counts[1], counts[2], *out[3:])
+    return Telegraph(*out[:3], *counts, *out[3:], hits)  # type: ignore[call-arg]
 
 
 def is_telegraph(

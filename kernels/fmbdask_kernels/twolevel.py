@@ -29,6 +29,9 @@ DOF_LIMIT = 300.0
 #: Degrees of freedom of the variance of pixels that do not follow the prior, and the log of their share.
 NOISY_DOF, NOISY_LOG = 2.0, math.log(1e-2)
 
+#: Evidence per difference below which no other start is tried, nor all paths summed.
+HOPELESS = -0.1
+
 #: Most rounds of path and refit from one start.
 TURNS = 4
 
@@ -182,6 +185,8 @@ def search(reads, model, m, total, work, slope, rss, dof, starts, back, path, be
     for start in starts:
         if not start > 0 or rss - found[1] * found[1] * found[2] < enough:
             continue
+        if -np.inf < found[0] < HOPELESS * m:
+            break
         amplitude, b, last = start, slope, -1.0
         cost = (0.1, 2.4, 0.1, 2.4)
         for _ in range(TURNS):

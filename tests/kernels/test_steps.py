@@ -138,4 +138,4 @@ def test_rho_follows_the_refitted_rate() -> None:
         ramps, np.ones((200, n), bool), 100.0, 50.0, 1.0, 0.005, 1.0, 5.0, read_pattern(np.arange(n))
     )
     assert np.all((fit.frame == 50).any(axis=1))
-    np.testing.assert_allclose(np.median(fit.rho), rate / 100, rtol=0.12)
+    np.testing.assert_allclose(np.median(fit.rho), rate / 100, rtol=0.25)

@@ -102,7 +102,7 @@ class Result:
 
 def grid(rho: float, floor: float) -> int:
     """Nearest ratio of the grid on which tables are kept."""
-    return 0 if rho <= floor else int(np.log(rho / floor) / np.log(1.25) + 0.5)
+    return 0 if rho <= floor else int(np.log(rho / floor) / np.log(1.5) + 0.5)
 
 
 def fit_one(
@@ -124,7 +124,7 @@ def fit_one(
     d, dt = np.diff(ramp[reads]), np.diff(pattern[0, reads])
     at = grid(rho, rho_floor)
     for turn in range(3):
-        ratio = rho_floor * 1.25**at
+        ratio = rho_floor * 1.5**at
         inverse: Float = np.linalg.inv(covariance(pattern, reads, ratio)).astype(np.float64)
         steps = select(d, dt, inverse, variance, dof, threshold, max_steps)
         fit = regress(d, dt, inverse, steps)

@@ -1,0 +1,230 @@
+"""Candidates: the few pixels of a region that are worth more than the fused pass, fitted again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fmbdask_kernels import temporal
+from fmbdask_kernels.gather import gather_ramps
+from fmbdask_kernels.steps import Steps, fit_steps
+from fmbdask_kernels.telegraph import Telegraph, fit_telegraph, is_telegraph
+from numpy.typing import NDArray
+
+from ..regions import Region
+from . import calibration
+from .events import STEP
+from .prepare import Prepared
+
+#: Excess of chi^2 [sigma] from which a pixel is looked at for telegraph noise.
+CHI_EXCESS = 3.0
+#: Steps that rise only, and no more than these, explain a ramp when no more than this excess of chi^2 is left
+#: [sigma].
+FEW, EXPLAINED = 1, 1.5
+#: A step merely undoes negative ones when it is smaller than this many times their sum.
+UNDONE = 2.5
+
+#: A telegraph pixel, as the region found it.
+TELEGRAPH = np.dtype(
+    [
+        ("integration", np.int32),
+        ("y", np.int32),
+        ("x", np.int32),
+        ("first_frame", np.int32),
+        ("amplitude", np.float32),
+        ("significance", np.float32),
+        ("margin", np.float32),
+        ("transitions", np.int32),
+        ("dwell_high", np.float32),
+        ("dwell_low", np.float32),
+        ("duty", np.float32),
+        ("fit_quality", np.float32),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Calibrated statistics of the pixels of a region, and which of them are fitted again."""
+
+    z: NDArray[np.float32]
+    drop: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    threshold: NDArray[np.float32]
+    deep: NDArray[np.bool_]
+    telegraph: NDArray[np.bool_]
+    noisy: NDArray[np.bool_]
+
+
+def choose(
+    planes: NDArray[np.float32], p: Prepared, amplifier: NDArray[np.int64], active: NDArray[np.bool_]
+) -> Look:
+    """Calibrate significances, and choose what is worth another look."""
+    noise = p.noise
+    with np.errstate(invalid="ignore"):
+        tested = active & np.isfinite(planes[temporal.STEP_SIGNIFICANCE])
+        bins = np.where(tested, planes[temporal.RHO_BIN], 0).astype(np.int64)
+        scale = np.where(bins == 0, noise.scale[amplifier, 0], noise.scale[amplifier, 1]).astype(np.float32)
+        z = np.where(tested, planes[temporal.STEP_SIGNIFICANCE] / scale, 0).astype(np.float32)
+        drop = np.where(tested, -planes[temporal.DROP_SIGNIFICANCE] / scale, 0).astype(np.float32)
+        variance = noise.variance[amplifier]
+        threshold = p.isolated[bins]
+        if p.detector.gain and p.config.sigma_threshold is None:
+            sky = np.maximum(np.where(tested, planes[temporal.RATE], 0), 0) * p.detector.gain
+            skew = calibration.skewness(
+                sky, np.sqrt(variance) * p.detector.gain, p.tables.rho[bins].astype(np.float64)
+            )
+            threshold = threshold + skew * (threshold**2 - 1) / 6
+        free = np.maximum(planes[temporal.READS] - 2, 1)
+        ratio = planes[temporal.READ_VARIANCE] / (variance * np.maximum(scale, 1) ** 2)
+        chi = (ratio - 1) / np.sqrt(2 / free + 2 / np.maximum(noise.dof[amplifier], 2))
+        noisy = tested & (planes[temporal.READ_VARIANCE] > noise.noisy[amplifier] * variance)
+        deep = tested & ((z > p.refit[bins]) | (drop > threshold))
+        telegraph = tested & (chi > CHI_EXCESS)
+    return Look(z, drop, scale, threshold.astype(np.float32), deep, telegraph & p.config.telegraph, noisy)
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """Candidates of a region, fitted again.
+
+    ``rows`` and ``columns`` (K,) in the region, ``two_level`` (K,): telegraph pixels; ``rate`` and
+    ``rate_error`` (K,) [DN per interval], NaN where the fused pass has the better ones; ``steps`` of dtype
+    ``events.STEP``, ``telegraph`` of dtype :data:`TELEGRAPH`.
+    """
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    two_level: NDArray[np.bool_]
+    rate: NDArray[np.float32]
+    rate_error: NDArray[np.float32]
+    steps: NDArray[Any]
+    telegraph: NDArray[Any]
+
+
+def refit(
+    data: NDArray[Any],
+    planes: NDArray[np.float32],
+    p: Prepared,
+    region: Region,
+    seen: Look,
+    saturation: NDArray[np.float32],
+    usable: NDArray[np.bool_] | None,
+) -> Refitted:
+    """Fit several steps, and where these do not suffice two levels, to the candidates of a region.
+
+    Parameters
+    ----------
+    data : (T, ny, nx) array
+        All frames of the region [DN].
+    planes : (planes, ny, nx) array
+        What the fused pass says.
+    p : Prepared
+    region : Region
+    seen : Look
+        From :func:`choose`.
+    saturation, usable
+        As in :class:`fmbdask.ramps.region.Limits`.
+
+    Returns
+    -------
+    Refitted
+    """
+    rows, columns = np.divmod(np.flatnonzero((seen.deep | seen.telegraph).ravel()), region.shape[1])
+    amplifier = p.detector.amplifier[region.x][columns]
+    ramps, used = gather_ramps(
+        data, p.used, rows, columns, (region.y0, region.x0), p.correction.parts, saturation, usable
+    )
+    variance, dof = p.noise.variance[amplifier], p.noise.dof[amplifier]
+    own = planes[temporal.READ_VARIANCE][rows, columns]
+    bins = planes[temporal.RHO_BIN][rows, columns].astype(np.int64)
+    scale = seen.scale[rows, columns]
+    threshold = (p.refit[bins] * scale).astype(np.float64)
+    steps = fit_steps(
+        ramps, used, variance, dof, p.tables.rho[bins], p.rho_floor, p.poisson, threshold, p.pattern,
+        p.config.max_steps,
+    )  # fmt: skip
+    two_level, hits = np.zeros(rows.size, bool), np.zeros(rows.size, np.int64)
+    rate, rate_error = (np.where(steps.count > 0, v, np.nan) for v in (steps.rate, steps.rate_error))
+    table = np.zeros(0, TELEGRAPH)
+    open_ = np.flatnonzero(_unexplained(steps, used, variance * np.maximum(scale, 1) ** 2, dof))
+    if p.config.telegraph and open_.size:
+        few = steps.at(open_)
+        fit = fit_telegraph(
+            ramps[open_], used[open_], variance[open_], dof[open_], few.rho, p.rho_floor, p.poisson,
+            p.pattern, few,
+        )  # fmt: skip
+        least = p.config.telegraph_evidence
+        passed = is_telegraph(fit, min_evidence=least, min_margin=least)
+        table = _telegraph_table(fit, passed, p, region, rows[open_], columns[open_])
+        chosen = open_[passed]
+        two_level[chosen], hits[chosen] = True, fit.hits[passed]
+        rate[chosen], rate_error[chosen] = fit.rate[passed], fit.rate_error[passed]
+    sigma = np.sqrt(np.where(own > p.noise.noisy[amplifier] * variance, own, variance))
+    found = _fitted_steps(steps, two_level, hits, p, region, rows, columns, scale, sigma, seen.threshold)
+    return Refitted(rows, columns, two_level, rate, rate_error, found, table)
+
+
+def _unexplained(
+    steps: Steps, used: NDArray[np.bool_], variance: NDArray[np.float32], dof: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Ramps that fall, or are more than noisy after the few steps and bends they have."""
+    valid = np.arange(steps.frame.shape[1]) < steps.count[:, None]
+    falls = (valid & (steps.amplitude < 0)).any(axis=1)
+    free = np.maximum(used.sum(axis=1) - 2 - steps.count - steps.bends, 1)
+    excess = (steps.rss / (free * variance) - 1) / np.sqrt(2 / free + 2 / np.maximum(dof, 2))
+    return np.asarray(falls | (steps.count > FEW) | ~(excess <= EXPLAINED))
+
+
+def _fitted_steps(
+    steps: Steps,
+    two_level: NDArray[np.bool_],
+    hits: NDArray[np.int64],
+    p: Prepared,
+    region: Region,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    scale: NDArray[np.float32],
+    sigma: NDArray[np.float32],
+    threshold: NDArray[np.float32],
+) -> NDArray[Any]:
+    """Positive steps of the pixels that were fitted again, but for those that merely undo a negative one.
+
+    Of the steps of a telegraph pixel only those that dwarf its flips are hits.
+    """
+    valid = np.arange(steps.frame.shape[1]) < steps.count[:, None]
+    significance = np.where(valid, steps.significance / scale[:, None], 0)
+    limit = threshold[rows, columns]
+    fallen = np.where(valid & (significance < -limit[:, None]), -steps.amplitude, 0).sum(axis=1)
+    undone = (fallen > 0)[:, None] & (steps.amplitude <= UNDONE * fallen[:, None])
+    dwarfs = (hits[:, None] >> np.arange(steps.frame.shape[1])) & 1 > 0
+    keep = valid & (steps.amplitude > 0) & np.where(two_level[:, None], dwarfs, ~undone)
+    k, i = np.nonzero(keep)
+    out = np.zeros(k.size, STEP)
+    out["integration"] = region.integration
+    out["frame"] = p.used[steps.frame[k, i]]
+    out["y"], out["x"] = rows[k] + region.y0, columns[k] + region.x0
+    out["amplitude"], out["significance"] = steps.amplitude[k, i], significance[k, i]
+    out["sigma"], out["threshold"] = sigma[k], limit[k]
+    return out
+
+
+def _telegraph_table(
+    fit: Telegraph,
+    wanted: NDArray[np.bool_],
+    p: Prepared,
+    region: Region,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+) -> NDArray[Any]:
+    """Telegraph pixels of the region."""
+    out = np.zeros(int(wanted.sum()), TELEGRAPH)
+    out["integration"] = region.integration
+    out["y"], out["x"] = rows[wanted] + region.y0, columns[wanted] + region.x0
+    out["first_frame"] = p.used[fit.first_frame[wanted]]
+    # a likelihood ratio of 2 ln L is the square of a significance
+    out["significance"] = np.sqrt(2 * np.maximum(fit.evidence[wanted], 0))
+    for name in ("amplitude", "margin", "transitions", "dwell_high", "dwell_low", "duty", "fit_quality"):
+        out[name] = getattr(fit, name)[wanted]
+    return out
