@@ -321,7 +321,7 @@ def temporal_features(
     data : (T, ny, nx) array
         Counts [DN]; uint16 takes the fast path, anything else the masked one.
     used : (N,) int array
-        Frames to use, increasing; at least 4.
+        Frames to use, increasing; at least 4, at most 32767.
     tables, prior, offsets
         See :mod:`fmbdask_kernels.tables`; made for the N used frames and this block.
     pattern : (3, N) array
