@@ -28,6 +28,8 @@ SETTLING_SCATTER = 1.25
 SETTLING_OFFSET, SETTLING_TIMES = 0.5, 5.0
 #: Largest share of the reads that settling may take from either end.
 SETTLING_SHARE = 0.15
+#: Fewest pixels that can show it.
+SETTLING_PIXELS = 64
 #: Offsets that explain less than this share of their own variance beyond noise are not subtracted.
 WORTH = 0.2
 
@@ -240,13 +242,14 @@ def choose_frames(
     offset = max(offset, SETTLING_TIMES * MAD_SIGMA * float(np.median(np.abs(common - middle))))
     # chance alone makes means over few pixels differ
     pixels = max(int(found.group_pixels.sum()), 1)
+    enough = m > MIN_FRAMES and pixels >= SETTLING_PIXELS
     excess = max(SETTLING_SCATTER, 1 + SETTLING_TIMES * float(np.sqrt(2 / pixels)))
     offset = max(offset, SETTLING_TIMES * float(np.sqrt(usual / pixels)))
     most = int(SETTLING_SHARE * m)
     odd = (found.scatter > excess * usual) | (np.abs(common - middle) > offset)
     first = last = 0
     if config.skip_first == "auto":
-        while first < most and m > MIN_FRAMES and odd[first]:
+        while first < most and enough and odd[first]:
             first += 1
         if first:
             which = "frame settles and is" if first == 1 else f"{first} frames settle and are"
@@ -254,7 +257,7 @@ def choose_frames(
     else:
         first = int(config.skip_first)
     if config.skip_last == "auto":
-        while last < most and m > MIN_FRAMES and odd[m - 1 - last]:
+        while last < most and enough and odd[m - 1 - last]:
             last += 1
         if last:
             which = "frame stands out and is" if last == 1 else f"{last} frames stand out and are"

@@ -41,7 +41,8 @@ def _group_means(border, used, group, means, counts, residual):
     centre, reach = np.zeros(groups), np.zeros(groups)
     for t in range(n):
         for g in range(groups):
-            centre[g], reach[g] = 0.0, np.inf
+            # infinite counts are never within reach
+            centre[g], reach[g] = 0.0, LARGEST
         for _ in range(3):
             for g in range(groups):
                 sums[g], squares[g], counts[t, g] = 0.0, 0.0, 0
