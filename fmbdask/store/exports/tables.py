@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,9 +101,10 @@ def write_astropy(
     _, word = FORMATS[file_format]
     content = to_astropy(table)
     if file_format == "votable":
-        # integers and texts as they are; the versions have no place in a VOTable
-        content.meta = {"description": str(content.meta.get("exposure", ""))}
-    with atomic(Path(path), overwrite=overwrite) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        # VOUnits call data numbers adu; the versions have no place in a VOTable
+        for column in content.itercols():
+            column.unit = "adu" if column.unit == "DN" else column.unit
+        content.meta = {"description": f"{table.attrs.get('exposure', '')}: {Path(path).stem}"}
+    with atomic(Path(path), overwrite=overwrite) as temporary:
         content.write(temporary, format=word)
     return Path(path)
