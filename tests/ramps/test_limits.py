@@ -1,0 +1,85 @@
+"""Every limit leaves out what lies beyond it, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fmbdask.ramps import detect
+from fmbdask.ramps.config import Limits
+from fmbdask.ramps.limits import ONE_SIDED, apply_limits
+
+from .made_up import counts, labelled
+
+KINDS = ("cosmic_ray", "telegraph_noise", "snowball")
+
+
+def events() -> pd.DataFrame:
+    """Three of each kind with values 1, 2 and 3 in every column."""
+    names = {column for _, _, column, _ in ONE_SIDED} | {"amplitude"}
+    table = pd.DataFrame({"type": np.repeat(KINDS, 3)})
+    values = np.tile([1.0, 2.0, 3.0], 3)
+    table = table.assign(**dict.fromkeys(sorted(names), values))
+    table["confidence"] = values / 10
+    # half the transitions per frame: 1 / (dwell_high + dwell_low) = 0.1, 0.2, 0.3
+    return table.assign(dwell_high=5 / values, dwell_low=5 / values)
+
+
+CASES: list[tuple[str, Any, tuple[str, ...]]] = [
+    ("min_anomaly_pixels", 2, KINDS),
+    ("min_confidence", 0.2, KINDS),
+    ("cosmic_ray_min_intensity", 2, KINDS[:1]),
+    ("cosmic_ray_max_spatial_extent", 2, KINDS[:1]),
+    ("cosmic_ray_min_step", 2, KINDS[:1]),
+    ("rtn_min_transitions", 2, KINDS[1:2]),
+    ("rtn_max_transitions", 2, KINDS[1:2]),
+    ("rtn_fit_quality_threshold", 2, KINDS[1:2]),
+    ("rtn_min_confidence", 0.2, KINDS[1:2]),
+    ("rtn_amplitude_range", (1.5, 2.5), KINDS[1:2]),
+    ("rtn_frequency_range", (0.15, 0.25), KINDS[1:2]),
+    ("snowball_min_confidence", 0.2, KINDS[2:]),
+    ("snowball_min_intensity", 2, KINDS[2:]),
+    ("snowball_max_intensity", 2, KINDS[2:]),
+    ("snowball_min_radius", 2, KINDS[2:]),
+    ("snowball_max_radius", 2, KINDS[2:]),
+    ("snowball_circularity_threshold", 2, KINDS[2:]),
+    ("snowball_min_area", 2, KINDS[2:]),
+    ("snowball_max_area", 2, KINDS[2:]),
+]
+
+
+def test_every_field_is_tried() -> None:
+    assert {name for name, _, _ in CASES} == set(Limits.model_fields)
+
+
+@pytest.mark.parametrize(("name", "value", "kinds"), CASES)
+def test_each_limit(name: str, value: Any, kinds: tuple[str, ...]) -> None:
+    # model_validate would refuse a quality of 2, which is what tells one event from the next here
+    kept = apply_limits(events(), Limits.model_construct(**(Limits().model_dump() | {name: value})))
+    left = kept.groupby("type")["spatial_extent"].apply(list).to_dict()
+    wanted = [2.0] if "range" in name else [1.0, 2.0] if "max" in name else [2.0, 3.0]
+    assert left == {kind: wanted if kind in kinds else [1.0, 2.0, 3.0] for kind in KINDS}
+    assert kept.index.tolist() == list(range(len(kept)))
+
+
+def test_no_limits_and_no_events() -> None:
+    pd.testing.assert_frame_equal(apply_limits(events(), Limits()), events())
+    assert apply_limits(events()[:0], Limits(min_anomaly_pixels=2)).empty
+
+
+def test_limits_reach_the_catalogue_and_the_mask() -> None:
+    data = counts(16, 40, 40)
+    data[5:, 10, 10] += 200
+    data[8:, 20, 20:23] += 400
+    ramp = labelled(data)
+    every = detect(ramp)
+    assert every.events.spatial_extent.tolist() == [1, 3]
+    found = detect(ramp, limits={"min_anomaly_pixels": 2})
+    assert found.events.spatial_extent.tolist() == [3]
+    assert found.events.event_id.tolist() == [0]
+    assert found.maps["mask"].values.sum() == 3
+    bright = detect(ramp, limits={"cosmic_ray_max_spatial_extent": 1})
+    assert bright.events.spatial_extent.tolist() == [1]
