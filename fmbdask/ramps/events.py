@@ -33,14 +33,21 @@ STEP = np.dtype(
 
 #: Significance from which a step is strong: its frame is exact, weaker ones scatter in time.
 STRONG = 6.5
-#: Two pixels fire together when their mean significance times sqrt(2) exceeds the threshold by this.
+#: Pixels fire together when the sum of their significances over the root of their number exceeds the threshold
+#: by this.
 PAIR_EXCESS = 0.85
 #: Smallest axis ratio of a round event.
 ROUND = 0.7
+#: A disk cut by the edge fills this share of its bounding box (half a disk: 0.79), whose sides are not more
+#: unequal than this.
+CUT_FILL, CUT_RATIO = 0.6, 0.3
 #: Saturated pixels that make a core, which is a snowball with less than the usual number of pixels.
 CORE_PIXELS = 9
 #: Frames by which a fragment may miss its event, for amplitudes [sigma] below 4, below 6 and above.
 REACH_AMPLITUDES, REACH_FRAMES = np.array([4.0, 6.0]), np.array([6, 3, 1])
+#: Pixels by which a fragment may lie away from its event: of a few frames' reach, and of exact ones. Faint
+#: tracks break where the charge of a pixel is too small, and strong ones do not.
+GAPS = (3, 2)
 #: A snowball reaches so much farther than its pixels, and on while a ring of this width is so densely hit.
 SWALLOW_FACTOR, SWALLOW_MARGIN, RING_DENSITY = 1.15, 4.0, 0.05
 
@@ -128,7 +135,21 @@ def _canonical(steps: NDArray[Any]) -> Int:
     return np.lexsort([steps[key] for key in ("saturating", "sigma", "significance", "amplitude")] + [place])
 
 
-def _describe(steps: NDArray[Any], min_pixels: int) -> _Groups:
+def _cut(label: Int, y: Int, x: Int, area: Int, bounds: tuple[int, int, int, int]) -> Bool:
+    """Whether each set of pixels is a disk cut off by the edge of the detector: full, and not too narrow.
+
+    ``label`` is sorted; ``bounds`` are the first and last row, and the first and last column that see light.
+    """
+    start = _first_of(label)
+    top, bottom = np.minimum.reduceat(y, start), np.maximum.reduceat(y, start)
+    left, right = np.minimum.reduceat(x, start), np.maximum.reduceat(x, start)
+    touches = (top == bounds[0]) | (bottom == bounds[1]) | (left == bounds[2]) | (right == bounds[3])
+    height, width = bottom - top + 1, right - left + 1
+    full = area > CUT_FILL * height * width
+    return np.asarray(touches & full & (np.minimum(height, width) > CUT_RATIO * np.maximum(height, width)))
+
+
+def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int, int] | None) -> _Groups:
     """Group touching steps and say which groups are events on their own, and which of them snowballs."""
     strong = (steps["significance"] >= STRONG) | steps["saturating"]
     apart = steps["integration"].astype(np.int64) * (int(steps["frame"].max()) + 3)
@@ -141,14 +162,19 @@ def _describe(steps: NDArray[Any], min_pixels: int) -> _Groups:
     area, mean_y, mean_x, roundness, size = _moments(owner, y, x, count)
     by_peak = np.lexsort((-peak, owner))
     first = _first_of(owner[by_peak])
-    second = np.where(area > 1, peak[by_peak[np.minimum(first + 1, peak.size - 1)]], -np.inf)
+    rank = np.arange(peak.size) - first[owner[by_peak]] + 1
+    total = np.cumsum(peak[by_peak])
+    together = (total - (total - peak[by_peak])[first][owner[by_peak]]) / np.sqrt(rank)
+    together = np.maximum.reduceat(np.where(rank > 1, together, -np.inf), first)
     threshold = steps["threshold"][best]
     fired = (steps["significance"][best] > threshold) | steps["saturating"][best]
-    fired |= (peak[by_peak[first]] + second) / math.sqrt(2) > threshold + PAIR_EXCESS
+    fired |= together > threshold + PAIR_EXCESS
     saturated = steps["saturating"]
     core, core_y, core_x, _ = _pixels(label[saturated], steps[saturated])
     core_area, _, _, core_roundness, _ = _moments(core, core_y, core_x, count)
     is_round = roundness > ROUND
+    if bounds is not None:
+        is_round |= _cut(owner, y, x, area, bounds)
     snowball = fired & is_round & (area >= min_pixels)
     snowball |= fired & is_round & (core_area >= CORE_PIXELS) & (core_roundness > ROUND) & (area > core_area)
     sigma = steps["sigma"][best]
@@ -195,7 +221,12 @@ def _swallow(groups: _Groups, order: Int) -> Int:
     return into
 
 
-def find_events(steps: NDArray[Any], *, snowball_min_pixels: int = 30) -> Events:
+def find_events(
+    steps: NDArray[Any],
+    *,
+    snowball_min_pixels: int = 30,
+    bounds: tuple[int, int, int, int] | None = None,
+) -> Events:
     """Make events out of the steps of one exposure, the same ones for any order of the steps.
 
     Steps that touch in (frame, y, x) are grouped, strong and weak ones apart. A group is an event when its
@@ -211,6 +242,8 @@ def find_events(steps: NDArray[Any], *, snowball_min_pixels: int = 30) -> Events
         Steps of negative or undefined significance belong to no event.
     snowball_min_pixels : int
         Fewest pixels of a snowball without a saturated core.
+    bounds : (int, int, int, int), optional
+        First and last row, first and last column that see light: snowballs that these cut need not be round.
 
     Returns
     -------
@@ -222,14 +255,15 @@ def find_events(steps: NDArray[Any], *, snowball_min_pixels: int = 30) -> Events
     if usable.size == 0:
         return Events(_table(steps[:0], np.zeros(0, np.int64), {}), event_id)
     table = steps[usable]
-    groups = _describe(table, snowball_min_pixels)
+    groups = _describe(table, snowball_min_pixels, bounds)
     peak = table["significance"][groups.best]
     order = np.lexsort((np.arange(peak.size), -peak, ~groups.snowball))
     into = _swallow(groups, order)
-    width, height = int(table["x"].max()) + 3, int(table["y"].max()) + 3
+    width, height = int(table["x"].max()) + 1 + max(GAPS), int(table["y"].max()) + 1 + max(GAPS)
     row = (table["integration"].astype(np.int64) * height + table["y"]) * width + table["x"]
+    gap = np.where(groups.reach > REACH_FRAMES[-1], *GAPS)
     into = absorb_groups(
-        row[groups.member], groups.start, width, groups.frame, groups.reach, groups.seed, order, into
+        row[groups.member], groups.start, width, groups.frame, groups.reach, gap, groups.seed, order, into
     )
     owner = np.empty(table.size, np.int64)
     owner[groups.member] = np.repeat(into, np.diff(groups.start))

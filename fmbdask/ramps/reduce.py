@@ -90,7 +90,9 @@ def reduce_exposure(
     results = sorted(results, key=lambda r: r.region)
     steps = np.concatenate([r.steps for r in results])
     telegraph = np.concatenate([r.telegraph for r in results])
-    events = find_events(steps, snowball_min_pixels=config.snowball_min_pixels)
+    rows, columns = detector.active
+    bounds = rows.start, rows.stop - 1, columns.start, columns.stop - 1
+    events = find_events(steps, snowball_min_pixels=config.snowball_min_pixels, bounds=bounds)
     shape = (detector.shape[0], *detector.shape[2:])
     table, covered = _with_halos(events, steps, prepared, detector, read)
     catalogue = pd.concat(

@@ -103,12 +103,15 @@ def _roots(parent):
 
 
 @exact
-def _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, seed, rank, width, gap, into):
+def _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, gap, seed, rank, width, into):
     """The loop behind :func:`absorb_groups`."""
-    lines = 2 * gap + 1
+    widest = 0
+    for g in order:
+        widest = max(widest, gap[g])
+    lines = 2 * widest + 1
     begin = np.empty((row.size, lines), np.int64)
     for line in range(lines):
-        shift, i = (line - gap) * width - gap, 0
+        shift, i = (line - widest) * width - widest, 0
         for e in by_row:
             while i < lead_row.size and lead_row[i] < row[e] + shift:
                 i += 1
@@ -118,9 +121,12 @@ def _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, seed,
             continue
         target = -1
         for e in range(start[g], start[g + 1]):
-            for line in range(lines):
-                last, i = row[e] + (line - gap) * width + gap, begin[e, line]
-                while i < lead_row.size and lead_row[i] <= last:
+            for line in range(widest - gap[g], widest + gap[g] + 1):
+                middle, i = row[e] + (line - widest) * width, begin[e, line]
+                while i < lead_row.size and lead_row[i] <= middle + gap[g]:
+                    if lead_row[i] < middle - gap[g]:
+                        i += 1
+                        continue
                     h = lead_group[i]
                     event = into[h]
                     near = event >= 0 and abs(frame[h] - frame[g]) <= reach[g]
@@ -134,18 +140,29 @@ def _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, seed,
 
 
 def absorb_groups(
-    row: Int, start: Int, width: int, frame: Int, reach: Int, seed: NDArray[np.bool_], order: Int, into: Int
+    row: Int,
+    start: Int,
+    width: int,
+    frame: Int,
+    reach: Int,
+    gap: Int,
+    seed: NDArray[np.bool_],
+    order: Int,
+    into: Int,
 ) -> Int:
-    """Let strong groups take in what lies within two pixels of them and a few frames.
+    """Let strong groups take in what lies within a few pixels of them and a few frames.
 
     Parameters
     ----------
     row : (n,) int64 array
-        Pixel numbers ``y * width + x`` of all groups one after the other; ``width`` leaves two empty columns.
+        Pixel numbers ``y * width + x`` of all groups one after the other; ``width`` leaves as many
+        columns empty as the largest gap.
     start : (g + 1,) int64 array
         Where each group starts in ``row``.
     frame, reach : (g,) int64 arrays
         Frame of each group and by how many frames it may differ from a group that takes it in.
+    gap : (g,) int64 array
+        By how many rows and columns its nearest pixel may lie away.
     seed : (g,) bool array
         Groups that are events of their own when nothing takes them in; the others are dropped then.
     order : (g,) int64 array
@@ -165,5 +182,5 @@ def absorb_groups(
     by_row = np.argsort(row, kind="stable")
     leading = by_row[(seed | (into >= 0))[owner[by_row]]]
     lead_row, lead_group = row[leading], owner[leading]
-    _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, seed, rank, width, 2, out)
+    _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, gap, seed, rank, width, out)
     return out

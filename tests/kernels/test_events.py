@@ -55,5 +55,5 @@ def test_strong_groups_take_in_what_is_near_in_space_and_time() -> None:
     start = np.array([0, 2, 3, 4, 5, 6])
     frame, reach = np.array([10, 12, 18, 11, 10]), np.array([1, 3, 3, 1, 1])
     seed = np.array([True, True, True, True, False])
-    into = absorb_groups(row, start, width, frame, reach, seed, np.arange(5), np.full(5, -1))
+    into = absorb_groups(row, start, width, frame, reach, np.full(5, 2), seed, np.arange(5), np.full(5, -1))
     assert into.tolist() == [0, 0, 2, 0, -1]

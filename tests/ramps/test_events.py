@@ -169,3 +169,29 @@ def test_the_order_of_the_steps_does_not_matter(seed: int) -> None:
     assert say(rows, one.event_id) == say(rows[order], two.event_id)
     inside = one.event_id[one.event_id >= 0]
     np.testing.assert_array_equal(np.bincount(inside, minlength=len(one.table)), one.table["n_steps"])
+
+
+def test_a_snowball_cut_by_the_edge_is_a_snowball() -> None:
+    y, x = np.mgrid[:40, :40]
+    inside = np.hypot(y - 20, x - 37) <= 9
+    steps = np.zeros(int(inside.sum()), STEP)
+    steps["y"], steps["x"], steps["frame"] = y[inside], x[inside], 5
+    steps["amplitude"], steps["significance"], steps["sigma"], steps["threshold"] = 500, 30, 10, 5
+    assert find_events(steps, bounds=(0, 39, 0, 39)).table["type"].tolist() == ["snowball"]
+    assert find_events(steps).table["type"].tolist() == ["cosmic_ray"]
+
+
+def test_a_track_along_the_edge_is_a_cosmic_ray() -> None:
+    steps = np.zeros(36, STEP)
+    steps["y"], steps["x"], steps["frame"] = np.arange(36), 39, 5
+    steps["amplitude"], steps["significance"], steps["sigma"], steps["threshold"] = 500, 30, 10, 5
+    assert find_events(steps, bounds=(0, 39, 0, 39)).table["type"].tolist() == ["cosmic_ray"]
+
+
+def test_many_faint_pixels_are_an_event_together() -> None:
+    """Four touching pixels of 3.6 sigma are as unlikely as one of 7; a lone one is nothing."""
+    steps = np.zeros(5, STEP)
+    steps["y"], steps["x"], steps["frame"] = [3, 4, 5, 6, 30], [3, 4, 5, 6, 30], 5
+    steps["amplitude"], steps["significance"], steps["sigma"], steps["threshold"] = 30, 3.6, 10, 5
+    table = find_events(steps).table
+    assert table["spatial_extent"].tolist() == [4]
