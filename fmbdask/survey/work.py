@@ -211,7 +211,8 @@ def reason(path: Path, error: Exception) -> str:
     if isinstance(error, FmbdaskError | OSError):
         return str(error)
     logger.debug("%s failed", path, exc_info=error)
-    return f"{path}: unexpected {type(error).__name__}: {error}; run again with --debug and report it"
+    text = " ".join(str(error).split())
+    return f"{path}: unexpected {type(error).__name__}: {text}; run again with --debug and report it"
 
 
 def _summary(found: Detection) -> str:
