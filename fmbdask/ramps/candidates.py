@@ -137,7 +137,6 @@ def refit(
         data, p.used, rows, columns, (region.y0, region.x0), p.correction.parts, saturation, usable
     )
     variance, dof = p.noise.variance[amplifier], p.noise.dof[amplifier]
-    own = planes[temporal.READ_VARIANCE][rows, columns]
     bins = planes[temporal.RHO_BIN][rows, columns].astype(np.int64)
     scale = seen.scale[rows, columns]
     threshold = (p.refit[bins] * scale).astype(np.float64)
@@ -161,9 +160,19 @@ def refit(
         chosen = open_[passed]
         two_level[chosen], hits[chosen] = True, fit.hits[passed]
         rate[chosen], rate_error[chosen] = fit.rate[passed], fit.rate_error[passed]
+    # what the steps left over: before they were found, they were part of it
+    own = steps.rss / _free(steps, used)
     sigma = np.sqrt(np.where(own > p.noise.noisy[amplifier] * variance, own, variance))
     found = _fitted_steps(steps, two_level, hits, p, region, rows, columns, scale, sigma, seen.threshold)
     return Refitted(rows, columns, two_level, rate, rate_error, found, table)
+
+
+def _free(steps: Steps, used: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Degrees of freedom that the fit of each ramp leaves."""
+    free: NDArray[np.float32] = np.maximum(used.sum(axis=1) - 2 - steps.count - steps.bends, 1).astype(
+        np.float32
+    )
+    return free
 
 
 def _unexplained(
@@ -172,7 +181,7 @@ def _unexplained(
     """Ramps that fall, or are more than noisy after the few steps and bends they have."""
     valid = np.arange(steps.frame.shape[1]) < steps.count[:, None]
     falls = (valid & (steps.amplitude < 0)).any(axis=1)
-    free = np.maximum(used.sum(axis=1) - 2 - steps.count - steps.bends, 1)
+    free = _free(steps, used)
     excess = (steps.rss / (free * variance) - 1) / np.sqrt(2 / free + 2 / np.maximum(dof, 2))
     return np.asarray(falls | (steps.count > FEW) | ~(excess <= EXPLAINED))
 

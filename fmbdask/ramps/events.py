@@ -33,8 +33,8 @@ STEP = np.dtype(
 
 #: Significance from which a step is strong: its frame is exact, weaker ones scatter in time.
 STRONG = 6.5
-#: Pixels fire together when the sum of their significances over the root of their number exceeds the threshold
-#: by this.
+#: Pixels fire together when the sum of their significances over the root of their number exceeds the
+#: threshold by this.
 PAIR_EXCESS = 0.85
 #: Smallest axis ratio of a round event.
 ROUND = 0.7
@@ -292,6 +292,12 @@ def _table(steps: NDArray[Any], number: Int, known: dict[str, NDArray[Any]]) -> 
     snowball = known.get("snowball", np.zeros(0, bool))
     owner, y, x, _ = _pixels(number, steps)
     area, mean_y, mean_x, roundness, radius = _moments(owner, y, x, count)
+    saturated = steps["saturating"]
+    core, core_y, core_x, _ = _pixels(number[saturated], steps[saturated])
+    core_area, core_mean_y, core_mean_x, _, _ = _moments(core, core_y, core_x, count)
+    # the centre of a disk that the edge cuts is that of its core
+    cored = core_area >= CORE_PIXELS
+    mean_y, mean_x = np.where(cored, core_mean_y, mean_y), np.where(cored, core_mean_x, mean_x)
     amplitude = np.maximum(steps["amplitude"].astype(np.float64), 0.0)
     total = np.bincount(number, amplitude, count)
     weight = np.where(total[number] > 0, amplitude, 1.0)
@@ -299,8 +305,6 @@ def _table(steps: NDArray[Any], number: Int, known: dict[str, NDArray[Any]]) -> 
     centre_y, centre_x = (np.bincount(number, weight * steps[k], count) / norm for k in ("y", "x"))
     order = np.lexsort((-steps["amplitude"], number))
     peak = order[_first_of(number[order])]
-    saturated = steps["saturating"]
-    core = _pixels(number[saturated], steps[saturated])[0]
     columns = {
         "event_id": np.arange(count),
         "type": np.where(snowball, "snowball", "cosmic_ray"),
@@ -318,7 +322,7 @@ def _table(steps: NDArray[Any], number: Int, known: dict[str, NDArray[Any]]) -> 
         "n_steps": np.bincount(number, minlength=count),
         "radius": np.where(snowball, radius, np.nan),
         "circularity": np.where(snowball, roundness, np.nan),
-        "n_saturated": np.bincount(core, minlength=count),
+        "n_saturated": core_area,
     }
     rows = np.lexsort([columns[k] for k in ("peak_x", "peak_y", "first_frame", "integration")])
     return pd.DataFrame({key: values[rows] for key, values in columns.items()})
