@@ -107,7 +107,7 @@ def main() -> None:
         both, limit = decoding + searching, 8 * chunk * arguments.threads
         print(f"  end to end   {wall:6.2f} s wall, {cpu:6.2f} s CPU, {ramp.nbytes / wall / 1e9:.2f} GB/s")
         print(
-            f"  apart        {decoding:6.2f} s CPU to decode, {searching:.2f} to search, {preparing:.2f} to prepare"
+            f"  apart        {decoding:6.2f} s CPU to decode, {searching:.2f} search, {preparing:.2f} prepare"
         )
         print(f"  ratio        {cpu / both:6.2f} x (decoding + searching); at most 1.2")
         print(f"  memory       {peak:6.0f} MB with {maps:.0f} MB of maps; at most {limit:.0f} MB beside them")
