@@ -1,4 +1,4 @@
-"""From a file to a result: the same bits for every format and from Python, with all that the result promises."""
+"""From a file to a result: the same bits for every format and from Python, with all that it promises."""
 
 from __future__ import annotations
 
