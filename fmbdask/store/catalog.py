@@ -17,6 +17,7 @@ import pandas as pd
 from ..errors import InputError
 from .atomic import atomic
 from .products import plain, plain_value
+from .readers.files import stem_of
 
 TYPE_NAMES = {0: "background", 1: "cosmic_ray", 2: "telegraph_noise", 3: "snowball"}
 
@@ -265,8 +266,8 @@ def result_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     for path, count in Counter(full).items():
         if count > 1:
             raise InputError(f"{path} is given {count} times: name each exposure once")
-    twins = Counter((path.parent, path.stem) for path in full)
-    last = [p.stem if twins[p.parent, p.stem] == 1 else p.name.replace(".", "-") for p in full]
+    twins = Counter((path.parent, stem_of(path)) for path in full)
+    last = [stem_of(p) if twins[p.parent, stem_of(p)] == 1 else p.name.replace(".", "-") for p in full]
     names = last
     for depth in range(1, max((len(path.parts) for path in full), default=0)):
         count_of = Counter(names)

@@ -29,10 +29,15 @@ def check_exposure(ramp: xr.DataArray) -> None:
     Raises
     ------
     InputError
-        If no value is finite, all values of an integration are equal, or every pixel inside the reference
-        border is saturated in the first frame.
+        If its frames do not accumulate, no value is finite, all values of an integration are equal, or every
+        pixel inside the reference border is saturated in the first frame.
     """
     source = ramp.attrs.get("source", "the exposure")
+    if ramp.attrs.get("accumulating") is False:
+        raise InputError(
+            f"{source} holds fluxes that do not accumulate, which are no ramp: give accumulate=True "
+            "(--accumulate) to integrate them over time"
+        )
     bottom, top, left, right = ramp.attrs.get("reference_border", (0, 0, 0, 0))
     rows, columns = ramp.sizes["y"], ramp.sizes["x"]
     inner = {"y": slice(bottom, rows - top), "x": slice(left, columns - right)}

@@ -19,8 +19,8 @@ from ..errors import InputError
 from ..regions import Region
 from .atomic import atomic
 from .layout import create_array, create_ramp, put_array, ramp_chunks
-from .overrides import describe
-from .readers import RampSource, open_source
+from .overrides import open_described
+from .readers import RampSource
 from .readers.files import DIMS
 from .readers.zarr import COMPLETE
 
@@ -76,8 +76,8 @@ def ingest(
     OutputExistsError
         If the store exists and is not to be overwritten.
     """
-    source = open_source(path)
-    described = describe(source, **overrides)
+    described = open_described(path, **overrides)
+    source = described.source
     with atomic(Path(out), overwrite=overwrite) as temporary:
         group = create_ramp(
             temporary,

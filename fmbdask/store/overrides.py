@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .readers import RampSource, format_of
+from .readers import FORMAT_NAMES, RampSource, format_of, open_source
 from .readers.files import stamp_of
 from .readers.fits_header import parse_border, read_images
 from .readers.maps import FileMap
@@ -34,6 +34,23 @@ class Described:
     attrs: Mapping[str, Any]
     read_times: NDArray[np.float64] | None
     maps: Mapping[str, FileMap]
+
+
+def open_described(
+    path: str | os.PathLike[str],
+    *,
+    extension: int | str | None = None,
+    accumulate: bool = False,
+    **overrides: Any,
+) -> Described:
+    """Open an exposure and apply what the user says; see :func:`fmbdask.open_ramp` for the parameters.
+
+    Raises
+    ------
+    InputError
+        If the file, a map or a value cannot be used.
+    """
+    return describe(open_source(path, extension=extension, accumulate=accumulate), **overrides)
 
 
 def describe(
@@ -155,8 +172,8 @@ def find_map(path: str, key: str, dtype: str, *, axes: int) -> FileMap:
         if stored.kind not in "biuf":
             raise InputError(f"{name}, the map given as {key}, holds values of type {stored}: give numbers")
         return _with_axes(FileMap(name, shape, dtype, "", "npy"), key, axes)
-    if kind == "zarr":
-        raise InputError(f"{name}, the map given as {key}, is a Zarr store: give a FITS or .npy file")
+    if kind != "fits":
+        raise InputError(f"{name}, the map given as {key}, is {FORMAT_NAMES[kind]}: give a FITS or .npy file")
     _, images = read_images(name, stamp_of(name))
     if not images:
         raise InputError(f"{name}, the map given as {key}, has no image: give a map")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..regions import Region, edge_for
 from .ingest import ingest, verify
-from .overrides import Described, describe
-from .readers import RampSource, open_source
+from .overrides import Described, open_described
+from .readers import RampSource
 from .readers.files import DIMS, stamp_of
 from .readers.maps import FileMap
 from .writer import RampWriter
@@ -36,8 +36,14 @@ def open_ramp(path: str | os.PathLike[str], **overrides: Any) -> xr.DataArray:
     Parameters
     ----------
     path : path
-        A FITS file (cube, JWST ``_uncal`` or ``_ramp``, one frame per extension), a ``.npy`` file or a Zarr
-        store.
+        A FITS file (cube, JWST ``_uncal`` or ``_ramp``, HST WFC3/IR ``_raw`` or ``_ima``, one frame per
+        extension, a Kepler or TESS target pixel file; also compressed, ``.gz`` or ``.fz``), a ``.npy`` file,
+        a Zarr store, an HDF5 file with a dataset ``ramp`` or ``data``, or a Roman level 1 exposure in ASDF.
+    extension : int or str, optional
+        Which of several: number or name of a FITS extension, column of a target pixel file, name of an array
+        in HDF5 or Zarr.
+    accumulate : bool
+        Integrate the fluxes of a target pixel file over time.
     gain : float or path, optional
         [electron/DN], a number or a map (FITS or ``.npy``, shape of a frame).
     read_noise : float or path, optional
@@ -66,7 +72,8 @@ def open_ramp(path: str | os.PathLike[str], **overrides: Any) -> xr.DataArray:
         ``reads_per_frame`` (frame), and where there are such: ``flags`` (integration, frame, y, x; bit 1 do
         not use, bit 2 saturated), ``bad_pixel``, ``gain_map``, ``read_noise_map``, ``saturation_map``,
         ``linearity_0`` ... (y, x). Attributes: ``units, exposure, source`` and, as far as known, ``gain,
-        read_noise, saturation, reference_border, amplifiers, amplifier_layout, instrument``.
+        read_noise, saturation, reference_border, amplifiers, amplifier_layout, instrument, notes``;
+        ``accumulating`` is False where the frames are fluxes and no ramp.
 
     Raises
     ------
@@ -84,7 +91,7 @@ def open_ramp(path: str | os.PathLike[str], **overrides: Any) -> xr.DataArray:
     >>> ramp.read_times.values[:3]
     array([10., 20., 30.])
     """
-    return label(describe(open_source(path), **overrides))
+    return label(open_described(path, **overrides))
 
 
 def label(described: Described) -> xr.DataArray:

@@ -45,12 +45,6 @@ def no_image(folder: Path) -> Path:
     return folder / "x.fits"
 
 
-def compressed_tiles(folder: Path) -> Path:
-    image = fits.CompImageHDU(ramp())
-    fits.HDUList([fits.PrimaryHDU(), image]).writeto(folder / "x.fits")
-    return folder / "x.fits"
-
-
 def several_cubes(folder: Path) -> Path:
     images = [fits.ImageHDU(ramp(), name=name) for name in ("A", "B")]
     fits.HDUList([fits.PrimaryHDU(), *images]).writeto(folder / "x.fits")
@@ -119,10 +113,27 @@ def wrong_suffix(folder: Path) -> Path:
     return (folder / "x.npy").rename(folder / "x.fits")
 
 
-def gzipped(folder: Path) -> Path:
-    path = write_fits(folder / "x.fits", ramp())
-    (folder / "x.fits.gz").write_bytes(gzip.compress(path.read_bytes()))
-    return folder / "x.fits.gz"
+def gzipped_array(folder: Path) -> Path:
+    np.save(folder / "x.npy", ramp())
+    (folder / "x.npy.gz").write_bytes(gzip.compress((folder / "x.npy").read_bytes()))
+    return folder / "x.npy.gz"
+
+
+def images_of_a_mosaic(folder: Path) -> Path:
+    images = [fits.ImageHDU(frame) for frame in ramp((4, 10, 12))]
+    for number, image in enumerate(images):
+        image.header["DETSEC"] = f"[{1 + 12 * number}:{12 + 12 * number},1:10]"
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(folder / "x.fits")
+    return folder / "x.fits"
+
+
+def images_of_different_things(folder: Path) -> Path:
+    frames = list(ramp((4, 10, 12)).astype(np.float32))
+    return write_frames(folder / "x.fits", frames, ["FLUX", "IVAR", "MODEL", "SKY"])
+
+
+def calibrated_flux(folder: Path) -> Path:
+    return write_fits(folder / "x.fits", ramp(), BUNIT="MJy/sr")
 
 
 def text(folder: Path) -> Path:
@@ -161,8 +172,11 @@ CASES: list[tuple[Callable[[Path], Path], str, str]] = [
     (truncated_extension, r"x\.fits\[1, SCI\] is truncated", "copy the file again"),
     (truncated_npy, r"x\.npy is truncated", "copy the file again"),
     (no_image, r"x\.fits has no image in any extension", "give a file that holds a ramp"),
-    (compressed_tiles, r"x\.fits\[1\] is a tile-compressed image", "funpack"),
-    (several_cubes, r"x\.fits holds several cubes \(extensions 1 A, 2 B\)", "name the ramp's extension SCI"),
+    (
+        several_cubes,
+        r"x\.fits holds several cubes \(extensions 1 A, 2 B\)",
+        "give the ramp's number or name as extension",
+    ),
     (unreadable_header, r"x\.fits cannot be read as FITS", "get a fresh copy"),
     (gain_that_is_text, r"x\.fits gives 'high' as its gain \(GAIN\)", "give gain as a number"),
     (gain_below_zero, r"x\.fits gives -1\.0 as its gain \(GAIN\)", "mend the file"),
@@ -177,11 +191,18 @@ CASES: list[tuple[Callable[[Path], Path], str, str]] = [
     (complex_numbers, r"x\.npy holds values of type complex128", "give real numbers"),
     (broken_npy_header, r"x\.npy has no readable NumPy header", "save the array again"),
     (wrong_suffix, r"x\.fits is named like a FITS file but holds a NumPy array", "rename it"),
-    (gzipped, r"x\.fits\.gz is compressed by gzip", "gunzip"),
-    (text, r"x\.txt is neither FITS nor \.npy nor a Zarr store", "give one of these"),
+    (gzipped_array, r"x\.npy\.gz is a NumPy array compressed by gzip", "gunzip"),
+    (images_of_a_mosaic, r"x\.fits\[2\] and .*x\.fits\[1\] differ in DETSEC, as .* a mosaic", "one detector"),
+    (
+        images_of_different_things,
+        r"x\.fits\[2, IVAR\] and .*x\.fits\[1, FLUX\] have different names",
+        "alike",
+    ),
+    (calibrated_flux, r"x\.fits\[0\] says BUNIT = 'MJy/sr', which is calibrated flux", "before flux"),
+    (text, r"x\.txt is in no format that can be read", "give FITS, .npy, Zarr, HDF5 or ASDF"),
     (empty, r"x\.fits is empty", "copy the file again"),
-    (plain_folder, r"x is a folder without Zarr metadata", "give a FITS or .npy file"),
-    (pipe, r"x is not a file", "give a FITS or .npy file"),
+    (plain_folder, r"x is a folder without Zarr metadata", "give a Zarr store"),
+    (pipe, r"x is not a file", "give FITS, .npy, Zarr"),
     (store_without_ramp, r"x\.zarr has no array named ramp or data", "name the array"),
     (store_of_broken_metadata, r"x\.zarr has Zarr metadata that cannot be read", "write the store again"),
     (lambda folder: folder / "absent.fits", r"absent\.fits does not exist", "check the path"),

@@ -168,7 +168,7 @@ def test_maps_that_are_no_maps(tmp_path: Path, path: Path) -> None:
     zarr.create_group(tmp_path / "map.zarr")
     np.save(tmp_path / "words.npy", np.full(SHAPE[2:], "a"))
     for name, what in (
-        ("map.txt", r"the map given as gain cannot be used: .*map\.txt is neither FITS"),
+        ("map.txt", r"the map given as gain cannot be used: .*map\.txt is in no format"),
         ("absent.npy", r"the map given as gain cannot be used: .*absent\.npy does not exist"),
         ("map.zarr", r"map\.zarr, the map given as gain, is a Zarr store: give a FITS or \.npy file"),
         ("words.npy", r"words\.npy, the map given as gain, holds values of type <U1: give numbers"),

@@ -210,7 +210,9 @@ def test_a_chunk_that_cannot_be_decoded_is_told_when_read(tmp_path: Path, jwst: 
 def test_a_missing_chunk_is_not_read_as_zero(tmp_path: Path, jwst: Path) -> None:
     out = ingest(jwst, tmp_path / "a.zarr")
     chunk_file(out).unlink()
-    with pytest.raises(InputError, match="lacks 1 of its 2 chunks, which would read as zero: ingest"):
+    with pytest.raises(
+        InputError, match="lacks 1 of its 2 chunks, which would read as 0: write the store again"
+    ):
         open_ramp(out).compute()
 
 

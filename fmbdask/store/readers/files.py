@@ -46,16 +46,27 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-@lru_cache(maxsize=16)
 def mapped(path: str, stamp: Stamp) -> NDArray[np.uint8]:
-    """Map a whole file into memory, read-only, once per process (the last 16 files stay mapped).
+    """Map what a file holds into memory, read-only; a compressed FITS file as its unpacked bytes.
+
+    Every call looks whether the file is still the one that was opened: to touch the pages of a file that was
+    cut short meanwhile would end the process.
 
     Raises
     ------
     InputError
-        If the file is no longer the one that was opened.
+        If it is not, or it cannot be mapped or unpacked.
     """
+    from .packed import unpacked
+
     check_unchanged(path, stamp)
+    plain = unpacked(path, stamp)
+    return _mapped(path, stamp) if plain is None else plain.content
+
+
+@lru_cache(maxsize=16)
+def _mapped(path: str, stamp: Stamp) -> NDArray[np.uint8]:
+    """Map a whole file once per process; the last 16 files stay mapped."""
     try:
         return np.asarray(np.memmap(path, np.uint8, "r"))
     except (OSError, ValueError) as error:
@@ -68,14 +79,22 @@ def check_unchanged(path: str, stamp: Stamp) -> None:
         raise InputError(f"{path} has changed since it was opened: open it again when it is complete")
 
 
+def reason(error: Exception) -> str:
+    """Say in one line what a library says about an error, for a sentence of ours."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
 def words(path: str, stamp: Stamp, offset: int, dtype: str, shape: Sequence[int]) -> NDArray[Any]:
     """View part of a mapped file as an array, without reading it."""
     return np.ndarray(tuple(shape), np.dtype(dtype), buffer=mapped(path, stamp), offset=offset)
 
 
 def stem_of(path: str | os.PathLike[str]) -> str:
-    """Name an exposure after its file: the name without its last suffix."""
-    return Path(path).stem
+    """Name an exposure after its file: the name without its last suffix, and without .gz or .fz after it."""
+    name = Path(path).name
+    for packed in (".gz", ".fz"):
+        name = name.removesuffix(packed)
+    return Path(name).stem
 
 
 def ramp_shape(shape: Sequence[int], where: str) -> tuple[int, int, int, int]:

@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,23 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from .decode import Scaling
-from .files import Stamp, frame_times
+from .files import Stamp, frame_times, reason, stem_of
+from .packed import unpacked
 
 #: Reference rows and columns at every edge of detectors of 2048 x 2048 pixels; MIRI has 1032 columns.
 DETECTOR_BORDER = {"NIRCAM": 4, "NIRISS": 4, "NIRSPEC": 4, "FGS": 4}
 H2RG_SIZE = 2048
+#: Parts of units of calibrated flux.
+FLUX_UNITS = ("jy", "erg", "mag", "watt", "/sr", "/cm", "photon")
 MIRI_COLUMNS = 1032
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """One image extension: where its bytes lie and what its header says."""
+    """One image extension: where its bytes lie and what its header says.
+
+    ``constant`` is the value of an HST image of one value, which has no bytes (PIXVALUE), else None.
+    """
 
     path: str
     index: int
@@ -34,6 +39,7 @@ class Image:
     scaling: Scaling
     offset: int
     header: Mapping[str, Any]
+    constant: int | None = None
 
     @property
     def where(self) -> str:
@@ -43,11 +49,18 @@ class Image:
     @property
     def nbytes(self) -> int:
         """Bytes of the stored values."""
-        return math.prod(self.shape) * abs(self.scaling.bitpix) // 8
+        return 0 if self.constant is not None else math.prod(self.shape) * abs(self.scaling.bitpix) // 8
 
 
-def read_images(path: str, stamp: Stamp) -> tuple[dict[str, Any], list[Image]]:
+def read_images(path: str, stamp: Stamp, *, constants: bool = False) -> tuple[dict[str, Any], list[Image]]:
     """List the images of a FITS file that hold pixels, reading headers only.
+
+    Parameters
+    ----------
+    path, stamp
+        The file.
+    constants : bool
+        Whether HST images of one value, which have no pixels, are listed too.
 
     Returns
     -------
@@ -59,32 +72,37 @@ def read_images(path: str, stamp: Stamp) -> tuple[dict[str, Any], list[Image]]:
     Raises
     ------
     InputError
-        If the headers cannot be read, an image is tile-compressed, or the file ends before its data.
+        If the headers cannot be read, the file is compressed and damaged, or it ends before its data.
     """
     from astropy.io import fits
-    from astropy.io.fits.verify import VerifyError
 
     images: list[Image] = []
     primary: dict[str, Any] = {}
+    plain = unpacked(path, stamp)
+    size = stamp.size if plain is None else plain.content.size
     with warnings.catch_warnings():
         # a truncated file is told below, in our words
         warnings.simplefilter("ignore")
         try:
-            with fits.open(path, mode="readonly", memmap=True, disable_image_compression=True) as hdus:
+            with fits.open(path if plain is None else plain.reopen(), mode="readonly", memmap=True) as hdus:
                 for index, hdu in enumerate(hdus):
                     header = {
                         k: v for k, v in hdu.header.items() if k and not isinstance(v, fits.card.Undefined)
                     }
                     if index == 0:
                         primary = header
-                    if header.get("ZIMAGE") is True:
-                        raise InputError(
-                            f"{path}[{index}] is a tile-compressed image: unpack it with funpack first"
-                        )
                     count = int(header.get("NAXIS", 0))
-                    if not hdu.is_image or count == 0:
+                    constant: int | None = None
+                    shape: tuple[int, ...]
+                    if constants and count == 0 and {"PIXVALUE", "NPIX1", "NPIX2"} <= header.keys():
+                        constant, shape = (
+                            int(header["PIXVALUE"]),
+                            (int(header["NPIX2"]), int(header["NPIX1"])),
+                        )
+                    elif not hdu.is_image or count == 0:
                         continue
-                    shape = tuple(int(header[f"NAXIS{i}"]) for i in range(count, 0, -1))
+                    else:
+                        shape = tuple(int(header[f"NAXIS{i}"]) for i in range(count, 0, -1))
                     images.append(
                         Image(
                             path=path,
@@ -95,17 +113,19 @@ def read_images(path: str, stamp: Stamp) -> tuple[dict[str, Any], list[Image]]:
                             scaling=_scaling(header),
                             offset=int(hdu.fileinfo()["datLoc"]),
                             header=header,
+                            constant=constant,
                         )
                     )
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, IndexError, VerifyError, EOFError) as error:
-            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            raise InputError(f"{path} cannot be read as FITS ({reason}): get a fresh copy of it") from error
-    for image in images:
-        if image.offset + image.nbytes > stamp.size:
+        except Exception as error:  # astropy raises whatever it stumbles over in a damaged header
             raise InputError(
-                f"{image.where} is truncated: the file has {stamp.size} bytes and its header asks for "
+                f"{path} cannot be read as FITS ({reason(error)}): get a fresh copy of it"
+            ) from error
+    for image in images:
+        if image.offset + image.nbytes > size:
+            raise InputError(
+                f"{image.where} is truncated: the file has {size} bytes and its header asks for "
                 f"{image.offset + image.nbytes}, so copy the file again"
             )
     return primary, images
@@ -229,7 +249,7 @@ def units_of(header: Mapping[str, Any], path: str) -> str:
     Raises
     ------
     InputError
-        If these are slopes, per second, and no ramp.
+        If these are slopes, per second, or calibrated fluxes, and no ramp.
     """
     unit = str(header.get("BUNIT", "DN")).strip() or "DN"
     lowered = unit.lower().replace(" ", "")
@@ -237,6 +257,12 @@ def units_of(header: Mapping[str, Any], path: str) -> str:
         raise InputError(
             f"{path} says BUNIT = {unit!r}, which are slopes and no ramp: give the exposure before ramp "
             "fitting"
+        )
+    if any(word in lowered for word in FLUX_UNITS):
+        raise InputError(
+            f"{path} says BUNIT = {unit!r}, which is calibrated flux and no ramp: give the exposure before "
+            "flux "
+            "calibration"
         )
     if lowered in ("dn", "adu", "count", "counts"):
         return "DN"
@@ -291,4 +317,4 @@ def _detector_border(
 
 def default_exposure(path: str) -> dict[str, Any]:
     """Attributes every source has: its name and its path."""
-    return {"exposure": Path(path).stem, "source": path}
+    return {"exposure": stem_of(path), "source": path}

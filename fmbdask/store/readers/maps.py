@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from .files import stamp_of
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class FileMap:
     dtype : str
         Type of the values that it gives.
     member : str
-        FITS extension number, or the name of the array inside a Zarr store; empty for a file of one array.
-    kind : {"fits", "npy", "zarr"}
+        FITS extension number, or the name of the array inside a Zarr store or HDF5 file; empty for a file of
+        one array.
+    kind : {"fits", "npy", "zarr", "hdf5"}
         Format of the file.
     bit : int
         If not 0, the map is boolean: whether any of these bits is set.
@@ -43,7 +45,7 @@ class FileMap:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         try:
             values = self._values()
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # readers and codecs raise whatever they stumble over
             raise InputError(
                 f"the map {self.path} cannot be read ({error}): get a fresh copy of it"
             ) from error
@@ -58,6 +60,10 @@ class FileMap:
             import zarr
 
             return np.asarray(zarr.open_array(f"{self.path}/{self.member}", mode="r")[...])
+        if self.kind == "hdf5":
+            from .hdf5 import opened
+
+            return np.asarray(opened(self.path, stamp_of(self.path))[self.member][...])
         from astropy.io import fits
 
         with fits.open(self.path, memmap=False) as hdus:
