@@ -18,7 +18,16 @@ app = typer.Typer(
 )
 
 Exposures = Annotated[
-    list[Path], typer.Argument(help="Exposure files: FITS, .npy or Zarr.", metavar="EXPOSURE...")
+    list[Path],
+    typer.Argument(
+        help="Exposure files: FITS (also .gz, .fz), .npy, Zarr, HDF5, ASDF.", metavar="EXPOSURE..."
+    ),
+]
+Extension = Annotated[
+    str | None, typer.Option(help="Which of several ramps: FITS extension, or name of an array or column.")
+]
+Accumulate = Annotated[
+    bool, typer.Option("--accumulate", help="Integrate the fluxes of target pixel files over time.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are already there.")]
 
@@ -102,12 +111,21 @@ def ingest(
     exposures: Exposures,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the Zarr stores.")],
     overwrite: Overwrite = False,
+    extension: Extension = None,
+    accumulate: Accumulate = False,
 ) -> None:
     """Copy exposures into Zarr stores that are chunked for detection, and verify what was written."""
     from fmbdask.survey.work import ingest_exposures
 
+    overrides = {"extension": extension, "accumulate": accumulate or None}
     with progress() as report:
-        results = ingest_exposures(exposures, out, overwrite=overwrite, progress=report)
+        results = ingest_exposures(
+            exposures,
+            out,
+            overwrite=overwrite,
+            overrides={key: value for key, value in overrides.items() if value is not None},
+            progress=report,
+        )
     finish(results)
 
 
@@ -125,6 +143,8 @@ def detect(
     ] = False,
     ds9: Annotated[bool, typer.Option("--ds9", help="Write a DS9 region file as well.")] = False,
     overwrite: Overwrite = False,
+    extension: Extension = None,
+    accumulate: Accumulate = False,
     gain: Annotated[str | None, typer.Option(help="Electrons per DN: a number or a map file.")] = None,
     read_noise: Annotated[
         str | None, typer.Option(help="Electrons in one read: a number or a map file.")
@@ -152,6 +172,8 @@ def detect(
     flags = {"false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last}
     settings = resolve(DetectionConfig, "ramps.detect", config, flags).value
     overrides = {
+        "extension": extension,
+        "accumulate": accumulate or None,
         "gain": number_or_file(gain),
         "read_noise": number_or_file(read_noise),
         "saturation": number_or_file(saturation),

@@ -22,10 +22,9 @@ from ..store.atomic import atomic
 from ..store.catalog import result_names, write_events
 from ..store.checks import check_exposure
 from ..store.ingest import ingest
-from ..store.overrides import describe
+from ..store.overrides import open_described
 from ..store.products import write_products
 from ..store.ramps import label, open_ramp
-from ..store.readers import open_source
 from .export import Exports, check_exports, write_exports
 
 Report = Callable[[int, int, str], None]
@@ -118,7 +117,7 @@ def _detect(
             f"{target} is already there: give --overwrite to replace it, or another folder"
         )
     settings = config or DetectionConfig()
-    described = describe(open_source(path), **(overrides or {}))
+    described = open_described(path, **(overrides or {}))
     ramp = label(described)
     check_exposure(ramp)
     check_exports(exports, ramp)
@@ -229,11 +228,13 @@ def ingest_exposures(
     out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    overrides: Mapping[str, Any] | None = None,
     progress: Report | None = None,
 ) -> list[Outcome]:
     """Copy exposures into verified Zarr stores ``out/<stem>.zarr``; one that fails stops no other.
 
     The offsets that pixels share are measured on the way and kept beside the ramp: detection reads them.
+    ``overrides`` are what :func:`fmbdask.open_ramp` takes.
     """
     outcomes = []
     for path, name in zip(map(Path, paths), result_names(paths), strict=True):
@@ -245,11 +246,11 @@ def ingest_exposures(
 
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            ramp = open_ramp(path)
+            ramp = open_ramp(path, **(overrides or {}))
             check_exposure(ramp)
             detector = read_labels(ramp)
             offsets = to_arrays([measure(ramp, detector, i) for i in range(detector.shape[0])], detector)
-            ingest(path, target, overwrite=overwrite, prepared=offsets, progress=strips)
+            ingest(path, target, overwrite=overwrite, prepared=offsets, progress=strips, **(overrides or {}))
         except Exception as error:
             outcomes.append(Outcome(path, error=reason(path, error)))
         else:
