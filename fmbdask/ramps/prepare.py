@@ -24,6 +24,8 @@ from .noise import Noise, measure_noise
 from .offsets import Correction, choose_frames, complete
 from .sample import sample_blocks
 
+#: Fewest reads whose noise is measured; with fewer it must be given.
+ENOUGH_FRAMES = 5
 #: Bit of the flags of a ramp: not to be used.
 DO_NOT_USE = 1
 
@@ -103,8 +105,14 @@ def prepare(
     Raises
     ------
     InputError
-        If fewer than four frames can be used.
+        If the frames do not accumulate, fewer than four of them can be used, or fewer than five of a detector
+        whose read noise is unknown.
     """
+    if ramp.attrs.get("accumulating") is False:
+        raise InputError(
+            f"{detector.source} holds fluxes that do not accumulate: open it with accumulate=True "
+            "(--accumulate)"
+        )
     blocks = sample_blocks(*detector.active, integration)
     if measured is None:
         measured = measure(ramp, detector, integration, reference_pixels=config.reference_pixels)
@@ -116,6 +124,11 @@ def prepare(
             "skip fewer with skip_first and skip_last, or give a longer ramp"
         )
     correction, offset_notes = complete(measured.reference, found, detector, config, used)
+    if used.size < ENOUGH_FRAMES and detector.read_noise is None and "read_noise_map" not in ramp.coords:
+        raise InputError(
+            f"{detector.source}: {used.size} usable reads are too few to measure their noise: give "
+            "read_noise (--read-noise), or a longer ramp"
+        )
     pattern = detector.pattern(used)
     floor = config.rho_floor
     tables = make_tables(pattern, floor)
