@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from fmbdask_kernels.gather import gather_ramps
-from fmbdask_kernels.steps import step_amplitude
 from fmbdask_kernels.temporal import PLANES
 from numpy.typing import NDArray
 
-from ..regions import Region
 from .confidence import add_confidence
 from .config import DetectionConfig
 from .detector import Detector
-from .events import Events, find_events
+from .events import find_events
+from .halos import Covered, ReadBlock, with_halos
 from .limits import apply_limits
 from .prepare import Prepared
 from .region import RegionResult
-from .snowballs import fit_halo
 
 #: Codes of the mask, lowest first: where kinds overlap, the higher code stays.
 CODES = {"background": 0, "cosmic_ray": 1, "telegraph_noise": 2, "snowball": 3}
@@ -39,26 +35,6 @@ COLUMNS = (
 STEP_COLUMNS = (
     "event_id", "integration", "y", "x", "frame", "amplitude", "significance", "saturating",
 )  # fmt: skip
-
-#: Neighbourhood of a snowball that its halo is fitted in: so many radii and pixels around its centre.
-WINDOW_FACTOR, WINDOW_MARGIN = 1.5, 16
-#: Values of a strip of such a window that are held at once.
-STRIP = 2**22
-
-ReadBlock = Callable[[Region], NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class _Covered:
-    """The k pixels of a snowball: place, step at its first frame [DN, error], and whether it filled them."""
-
-    integration: int
-    frame: int
-    y: NDArray[np.intp]
-    x: NDArray[np.intp]
-    amplitude: NDArray[np.float32]
-    error: NDArray[np.float32]
-    saturating: NDArray[np.bool_]
 
 
 def reduce_exposure(
@@ -94,7 +70,7 @@ def reduce_exposure(
     bounds = rows.start, rows.stop - 1, columns.start, columns.stop - 1
     events = find_events(steps, snowball_min_pixels=config.snowball_min_pixels, bounds=bounds)
     shape = (detector.shape[0], *detector.shape[2:])
-    table, covered = _with_halos(events, steps, prepared, detector, read)
+    table, covered = with_halos(events, steps, prepared, detector, read)
     catalogue = pd.concat(
         [f for f in (table, _telegraph_events(telegraph)) if len(f)] or [table], ignore_index=True
     )
@@ -137,7 +113,7 @@ def _step_table(
     steps: NDArray[Any],
     owner: NDArray[np.int64],
     kept: pd.DataFrame,
-    covered: Mapping[int, _Covered],
+    covered: Mapping[int, Covered],
 ) -> pd.DataFrame:
     """Steps of the pixels of the events that are kept, and where a snowball's halo is too faint for a step of
     its own the change at its first frame."""
@@ -192,101 +168,6 @@ def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
         n_steps=whole["transitions"],
         n_saturated=0,
     )
-
-
-def _with_halos(
-    events: Events,
-    steps: NDArray[Any],
-    prepared: Sequence[Prepared],
-    detector: Detector,
-    read: ReadBlock,
-) -> tuple[pd.DataFrame, dict[int, _Covered]]:
-    """Fit the halo of every snowball; returns the events and the pixels that each snowball covers."""
-    table = events.table.rename(columns={"event_id": "old_id"}).assign(
-        core_radius=np.nan, halo_amplitude=np.nan, halo_scale=np.nan
-    )
-    covered = {}
-    rows, columns = detector.active
-    width = detector.shape[3]
-    for row in table.index[table["type"] == "snowball"]:
-        event = table.loc[row]
-        p = prepared[int(event["integration"])]
-        reach = int(np.ceil(WINDOW_FACTOR * float(event["radius"]) + WINDOW_MARGIN))
-        y, x = round(float(event["y"])), round(float(event["x"]))
-        window = Region(
-            int(event["integration"]), max(rows.start, y - reach), min(rows.stop, y + reach + 1),
-            max(columns.start, x - reach), min(columns.stop, x + reach + 1),
-        )  # fmt: skip
-        frame = int(event["first_frame"])
-        step, error, core, sigma = window_steps(read, p, window, frame)
-        halo = fit_halo(
-            step,
-            np.isfinite(step),
-            core,
-            (float(event["y"]) - window.y0, float(event["x"]) - window.x0),
-            sigma,
-        )
-        at = np.nonzero(halo.covered)
-        covered[int(event["old_id"])] = _Covered(
-            window.integration, frame, at[0] + window.y0, at[1] + window.x0, step[at], error[at], core[at]
-        )
-        found = {
-            "radius": halo.radius,
-            "core_radius": halo.core_radius,
-            "halo_amplitude": halo.amplitude,
-            "halo_scale": halo.scale,
-        }
-        for name, value in found.items():
-            table.loc[row, name] = value
-        own = steps[events.event_id == event["old_id"]]
-        outside = ~np.isin(own["y"] * width + own["x"], (at[0] + window.y0) * width + at[1] + window.x0)
-        beyond = np.unique(own[["y", "x"]][outside]).size
-        table.loc[row, "spatial_extent"] = int(halo.covered.sum()) + beyond
-    return table, covered
-
-
-def window_steps(
-    read: ReadBlock, p: Prepared, window: Region, frame: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
-    """Step at ``frame`` of every pixel of a window, its error, the saturated core, and the noise of a read.
-
-    Parameters
-    ----------
-    read : callable
-        Reads a region, (T, ny, nx).
-    p : Prepared
-        Of the integration of the window.
-    window : Region
-    frame : int
-        First frame that holds the new level.
-
-    Returns
-    -------
-    (ny, nx) arrays
-        Amplitude and its error [DN], NaN where no read in use lies on one side of the step; whether the pixel
-        saturated at that frame; noise of one read [DN].
-    """
-    step, error = np.empty(window.shape, np.float32), np.empty(window.shape, np.float32)
-    core = np.empty(window.shape, np.bool_)
-    variance = p.noise.variance[p.detector.amplifier[window.x]]
-    at = int(np.searchsorted(p.used, frame))
-    nx = window.shape[1]
-    rows = max(1, STRIP // (p.used.size * nx))
-    for y0 in range(window.y0, window.y1, rows):
-        strip = Region(window.integration, y0, min(y0 + rows, window.y1), window.x0, window.x1)
-        y, x = np.divmod(np.arange(strip.shape[0] * nx), nx)
-        data = read(strip)
-        if p.levels is None:
-            level = np.full(strip.shape, p.detector.saturation, np.float32)
-        else:
-            level = np.ascontiguousarray(p.levels[strip.y, strip.x])
-        ramps, used = gather_ramps(data, p.used, y, x, (y0, window.x0), p.correction.parts, level)
-        amplitude, spread = step_amplitude(ramps, used, variance[x], p.rho_floor, p.pattern, at)
-        here = slice(y0 - window.y0, strip.y1 - window.y0)
-        step[here], error[here] = amplitude.reshape(-1, nx), spread.reshape(-1, nx)
-        before, after = (data[p.used[k]] >= level for k in (max(at - 1, 0), at))
-        core[here] = after & ~before
-    return step, error, core, np.broadcast_to(np.sqrt(variance), window.shape)
 
 
 def _maps(
