@@ -46,6 +46,9 @@ BRIGHT = 30.0
 #: Chi^2 that a term must gain over a step when it makes the rate rise; in nature rates fall.
 RISING_PRICE = 12.0
 
+#: Chi^2 by which a step must beat a falling rate: what is nearly as well explained by one mostly is one.
+FALLING_CREDIT = 2.0
+
 #: Share of its information below which a term is taken as already explained.
 EXPLAINED = 1e-5
 
@@ -137,7 +140,7 @@ def best_smooth(m, bright, count, moment_shape, moment_kink, free_shape, free_ki
             continue
         gain = moment_shape[s] * moment_shape[s] / free_shape[s]
         falls = moment_shape[s] > 0 if s >= FIRST_DECAY else s == LINEAR and moment_shape[s] < 0
-        price = 0.0 if falls else RISING_PRICE
+        price = -FALLING_CREDIT if falls else RISING_PRICE
         if gain - price > best - paid:
             kind, which, best, paid = SHAPE, s, gain, price
     if bright:
@@ -145,7 +148,7 @@ def best_smooth(m, bright, count, moment_shape, moment_kink, free_shape, free_ki
             if free_kink[k] <= EXPLAINED * whole_kink[k]:
                 continue
             gain = moment_kink[k] * moment_kink[k] / free_kink[k]
-            price = 0.0 if moment_kink[k] < 0 else RISING_PRICE
+            price = -FALLING_CREDIT if moment_kink[k] < 0 else RISING_PRICE
             if gain - price > best - paid:
                 kind, which, best, paid = KINK, k, gain, price
     return kind, which, best, paid
