@@ -201,9 +201,9 @@ def write_report(demo: Demo, results: list[Path]) -> None:
         "counts": ("All exposures together", "Events of each kind, how strong they are, and when they came."),
         "overview": (f"{shown.name}: rate image", "Every event found, on the rate image of the exposure."),
         "gallery": (
-            f"{shown.name}: some events of each kind",
-            "From the most to the least significant: what changed around the event, and the counts of its "
-            "strongest pixel; the line marks the first frame of the event.",
+            f"{shown.name}: the strongest events of each kind",
+            "What changed around each event, and the corrected counts of up to three of its pixels with the "
+            "fitted model; a dashed line marks the first frame of the event.",
         ),
     }
     pictures = []

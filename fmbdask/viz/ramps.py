@@ -1,4 +1,14 @@
-"""Figures of what was found in one exposure: the image with its events, their numbers, some time series."""
+"""Figures of what was found in one exposure: the image with its events, their numbers, some time series.
+
+The same in a notebook as `fmbdask ramps show` draws:
+
+>>> import fmbdask as fm
+>>> from fmbdask.viz import ramps as draw
+>>> ramp, truth = fm.ramps.simulate(shape=(30, 64, 64), seed=1)
+>>> found = fm.ramps.detect(ramp)
+>>> image = draw.overview(found.maps.rate, found.events)
+>>> series = draw.gallery(fm.ramps.examples(ramp, found.events, found.steps))
+"""
 
 from __future__ import annotations
 
@@ -11,18 +21,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
-from fmbdask.viz.style import DEEP_MAP, FAINT, IMAGE_MAP, INK, KINDS, Kind, styled
+from fmbdask.viz.gallery import gallery
+from fmbdask.viz.style import IMAGE_MAP, KINDS, Kind, styled
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 
-#: Smallest half-width of a cut-out [pixel].
-HALF_WIDTH = 7
+__all__ = ["counts", "gallery", "overview"]
 
 
 def of_kind(events: pd.DataFrame, kind: Kind) -> pd.DataFrame:
@@ -43,7 +52,8 @@ def overview(rate: xr.DataArray, events: pd.DataFrame, *, title: str = "") -> Fi
     Parameters
     ----------
     rate
-        Count rate, dims (y, x); its attribute `units` labels the colour bar. NaN where there is none.
+        Count rate, dims (y, x) or (integration, y, x), of which the median is drawn; its attribute `units`
+        labels the colour bar. NaN where there is none.
     events
         Events with the columns `type`, `y`, `x` [pixel] and, for snowballs, `radius` [pixel].
     title
@@ -56,15 +66,17 @@ def overview(rate: xr.DataArray, events: pd.DataFrame, *, title: str = "") -> Fi
     """
     figure = Figure(figsize=(8.2, 7.6), layout="constrained")
     axes = figure.subplots()
-    values = np.asarray(rate.values, dtype=np.float64)
+    values = middle(rate)
     norm = stretch(values)
     image = axes.imshow(values, cmap=IMAGE_MAP, norm=norm)
     bar = figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02)
-    bar.set_label(f"rate [{rate.attrs.get('units', 'DN/s')}]")
+    several = rate.ndim == 3 and rate.shape[0] > 1
+    what = f"median rate of {rate.shape[0]} integrations" if several else "rate"
+    bar.set_label(f"{what} [{rate.attrs.get('units', 'DN/s')}]")
     bar.outline.set_visible(False)
     bar.minorticks_off()
-    ticks = [float(tick) for tick in norm.inverse(np.linspace(0.02, 0.98, 7))]
-    bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+    ticks = [float(f"{tick:.2g}") for tick in norm.inverse(np.linspace(0.03, 0.97, 7))]
+    bar.set_ticks(ticks, labels=[f"{tick:g}".replace("-", "−") for tick in ticks])
 
     size = marker_size(len(events))
     handles = []
@@ -85,6 +97,17 @@ def overview(rate: xr.DataArray, events: pd.DataFrame, *, title: str = "") -> Fi
     axes.set_title(title)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
+
+
+def middle(rate: xr.DataArray) -> Floats:
+    """Median over the integrations, dims (y, x); NaN where no integration has a value."""
+    values = np.asarray(rate.values, dtype=np.float64)
+    if values.ndim == 2:
+        return values
+    known = np.isfinite(values).any(axis=0)
+    image = np.full(values.shape[1:], np.nan)
+    image[known] = np.nanmedian(values[:, known], axis=0)
+    return image
 
 
 def legend_entry(kind: Kind, label: str) -> Line2D:
@@ -160,104 +183,3 @@ def magnitudes(values: pd.Series[Any]) -> Floats:
     """Sizes that a logarithmic axis can show: finite and not zero."""
     numbers: Floats = np.abs(values.to_numpy(dtype=np.float64))
     return numbers[np.isfinite(numbers) & (numbers > 0)]
-
-
-@styled
-def gallery(ramp: xr.DataArray, events: pd.DataFrame, *, each: int = 4, title: str = "") -> Figure:
-    """Draw the time series and the neighbourhood of some events of each kind.
-
-    Parameters
-    ----------
-    ramp
-        Labelled ramp, dims (integration, frame, y, x), lazy or not: only the windows drawn are read.
-    events
-        Events with the columns `type`, `integration`, `peak_y`, `peak_x`, `first_frame`, `amplitude`,
-        `significance` and, for snowballs, `radius`.
-    each
-        Events of a kind; they are spread evenly over the significances found, strongest first.
-    title
-        Name of the exposure.
-    """
-    chosen = [(kind, choose(of_kind(events, kind), each)) for kind in KINDS]
-    chosen = [(kind, some) for kind, some in chosen if len(some)]
-    rows = max(len(chosen), 1)
-    figure = Figure(figsize=(3.1 * each, 3.5 * rows), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
-    panels = figure.subplots(2 * rows, each, squeeze=False, height_ratios=[1.0, 0.8] * rows)
-    for axes in panels.flat:
-        axes.set_visible(False)
-    for row, (kind, some) in enumerate(chosen):
-        for column, (_, event) in enumerate(some.iterrows()):
-            image, series = panels[2 * row, column], panels[2 * row + 1, column]
-            draw_event(image, series, ramp, event, kind, unit(events, "amplitude").strip(" []"))
-            if column == 0:
-                image.set_ylabel("row [pixel]")
-                series.set_ylabel(f"change [{ramp.attrs.get('units', 'DN')}]")
-    return figure
-
-
-def choose(events: pd.DataFrame, each: int) -> pd.DataFrame:
-    """Some events, from the most to the least significant."""
-    ordered = events.sort_values("significance", ascending=False, kind="stable")
-    picks = np.linspace(0, len(ordered) - 1, min(each, len(ordered))).astype(int)
-    return ordered.iloc[picks]
-
-
-def jump(values: Floats, first: int, around: int = 5) -> Floats:
-    """Mean of a few frames from `first` on minus that of the few frames before, dims (y, x)."""
-    first = min(max(first, 1), len(values) - 1)
-    after, before = values[first : first + around], values[max(first - around, 0) : first]
-    change: Floats = after.mean(axis=0) - before.mean(axis=0)
-    return change
-
-
-def flicker(values: Floats) -> Floats:
-    """Scatter of the differences of frames, dims (y, x)."""
-    scatter: Floats = np.diff(values, axis=0).std(axis=0)
-    return scatter
-
-
-def contrast(picture: Floats, peak: float) -> AsinhNorm:
-    """From the noise to the peak of an event, bright levels compressed so that halos show."""
-    low, middle = np.percentile(picture, [2.0, 50.0])
-    noise = max(float(middle - low), 1e-9)
-    return AsinhNorm(5 * noise, vmin=low, vmax=max(peak, low + 4 * noise))
-
-
-def draw_event(
-    image: Axes, series: Axes, ramp: xr.DataArray, event: pd.Series[Any], kind: Kind, amplitude_unit: str
-) -> None:
-    """One event: what changed around it above, the counts of its strongest pixel below."""
-    y, x, first = int(event["peak_y"]), int(event["peak_x"]), int(event["first_frame"])
-    centre_y, centre_x, half = y, x, HALF_WIDTH
-    if kind.name == "snowball":
-        centre_y, centre_x = round(event["y"]), round(event["x"])
-        half = max(half, int(1.2 * np.nan_to_num(event.get("radius", np.nan), nan=HALF_WIDTH)))
-    rows, columns = ramp.sizes["y"], ramp.sizes["x"]
-    y0, y1 = max(centre_y - half, 0), min(centre_y + half + 1, rows)
-    x0, x1 = max(centre_x - 2 * half, 0), min(centre_x + 2 * half + 1, columns)
-    block = ramp.isel(integration=int(event["integration"]), y=slice(y0, y1), x=slice(x0, x1))
-    values = np.asarray(block.values, dtype=np.float64)
-
-    picture = flicker(values) if kind.name == "telegraph_noise" else jump(values, first)
-    extent = (x0 - 0.5, x1 - 0.5, y0 - 0.5, y1 - 0.5)
-    peak = float(picture[y - y0, x - x0])
-    image.imshow(picture, cmap=DEEP_MAP, norm=contrast(picture, peak), extent=extent)
-    image.plot(x, y, marker="s", ms=9, mfc="none", mec=kind.colour, mew=1.5)
-    image.set_visible(True)
-    image.tick_params(labelsize=8)
-    image.set_xlabel("column [pixel]", fontsize=9)
-    image.set_title(f"{kind.label}  ({y}, {x})", color=kind.colour)
-
-    curve = values[:, y - y0, x - x0]
-    frames = np.arange(curve.size)
-    series.set_visible(True)
-    series.plot(frames, curve - curve[0], color=INK, lw=0.8, marker=".", ms=3.0 if curve.size <= 120 else 0.0)
-    series.axvline(first - 0.5, color=kind.colour, lw=1.4)
-    series.set_xlabel("frame")
-    series.grid(axis="y", color=FAINT, alpha=0.25, lw=0.6)
-    size = float(event["amplitude"])
-    strength = f"{size:,.0f} {amplitude_unit}" if abs(size) >= 1000 else f"{size:.3g} {amplitude_unit}"
-    series.set_title(
-        f"{strength.rstrip()}, {event['significance']:.3g} σ", fontsize=9, weight="normal", loc="right"
-    )

@@ -15,9 +15,7 @@ from fmbdask.survey.export import Exports
 from fmbdask.survey.simulate import simulate_survey
 from fmbdask.survey.work import detect_exposure
 
-pytest.importorskip(
-    "stcal", reason="stcal is not installed: pip install stcal in this environment to compare"
-)
+pytest.importorskip("stcal", reason="stcal is not installed: pip install stcal to compare")
 
 JUMP = 4
 FLAGS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -57,4 +59,39 @@ def result(
         xr.DataArray(ramp.astype(np.uint16), dims=dims, name="ramp", attrs={"units": "DN"}),
         xr.DataArray(rate.astype(np.float32), dims=("y", "x"), name="rate", attrs={"units": "electron/s"}),
         events,
+    )
+
+
+def example(kind: str, *, pixels: int = 2, frames: int = 40, **more: Any) -> xr.Dataset:
+    """An event as `fmbdask.ramps.examples` gives it: steps of 500 and 100 DN at frame 20 in two pixels."""
+    rng = np.random.default_rng(7)
+    first = 20
+    frame = np.arange(frames)
+    size = np.array([500.0, 100.0, 50.0])[:pixels, None]
+    model = 1000.0 + 2.0 * frame + size * (frame >= first)
+    counts = model + rng.normal(0, 3, model.shape)
+    used = np.ones(model.shape, bool)
+    used[:, -1] = False
+    model[:, -1] = np.nan
+    begins = np.zeros(model.shape, bool)
+    begins[:, first] = True
+    picture = rng.normal(0, 1, (9, 17))
+    picture[4, 8 : 8 + pixels] = size[:, 0]
+    event = {"event_id": 3, "type": kind, "integration": 0, "first_frame": first, "amplitude": 500.0}
+    return xr.Dataset(
+        {
+            "picture": (("y", "x"), picture, {"units": "DN", "long_name": "step"}),
+            "counts": (("pixel", "frame"), counts, {"units": "DN"}),
+            "used": (("pixel", "frame"), used),
+            "model": (("pixel", "frame"), model, {"units": "DN"}),
+            "begins": (("pixel", "frame"), begins),
+        },
+        coords={
+            "y": np.arange(30, 39),
+            "x": np.arange(50, 67),
+            "frame": frame,
+            "pixel_y": ("pixel", np.full(pixels, 34)),
+            "pixel_x": ("pixel", 58 + np.arange(pixels)),
+        },
+        attrs=event | {"significance": 33.0, "n_saturated": 0, "integrations": 1} | more,
     )

@@ -7,11 +7,12 @@ from io import BytesIO
 import matplotlib as mpl
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from fmbdask.viz.ramps import choose, counts, gallery, jump, of_kind, overview
+from fmbdask.viz.ramps import counts, of_kind, overview
 from fmbdask.viz.style import KINDS
 
 from .made_up import result
@@ -39,6 +40,18 @@ def test_overview_marks_every_event() -> None:
     assert figure.axes[1].get_ylabel() == "rate [electron/s]"
 
 
+def test_overview_of_several_integrations_shows_their_median() -> None:
+    _, rate, events = result()
+    several = xr.concat([rate, rate + 1, rate + 5], "integration")
+    several[0, 3, 4] = np.nan
+    figure = overview(several, events)
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    expected = rate.values + 1.0
+    expected[3, 4] += 2
+    np.testing.assert_allclose(shown, expected, rtol=1e-5)
+    assert figure.axes[1].get_ylabel() == "median rate of 3 integrations [electron/s]"
+
+
 @pytest.mark.parametrize("fill", [np.nan, 0.0, 7.0])
 def test_overview_of_an_image_without_contrast(fill: float) -> None:
     _, rate, events = result()
@@ -58,37 +71,6 @@ def test_counts_add_up() -> None:
 def test_counts_of_nothing() -> None:
     _, _, events = result()
     assert drawn(counts(events.iloc[:0], frames=40)).startswith(b"\x89PNG")
-
-
-def test_gallery_shows_the_time_series_of_the_strongest_pixel() -> None:
-    ramp, _, events = result()
-    figure = gallery(ramp, events, each=3)
-    shown = [axes for axes in figure.axes if axes.get_visible()]
-    assert len(shown) == 2 * (3 + 3 + 1)
-    strongest = of_kind(events, KINDS[0]).sort_values("significance").iloc[-1]
-    curve = ramp.values[0, :, strongest["peak_y"], strongest["peak_x"]].astype(float)
-    line = next(axes for axes in shown if axes.get_ylabel() == "change [DN]").lines[0]
-    np.testing.assert_array_equal(line.get_ydata(), curve - curve[0])
-
-
-def test_gallery_of_lazy_data_at_the_edge() -> None:
-    ramp, _, events = result()
-    corner = events.iloc[:1].assign(peak_y=0, peak_x=ramp.sizes["x"] - 1, first_frame=0)
-    assert drawn(gallery(ramp.chunk(y=32, x=32), corner)).startswith(b"\x89PNG")
-
-
-def test_examples_range_from_strong_to_weak() -> None:
-    _, _, events = result()
-    order = choose(events, 4)["significance"]
-    assert order.iloc[0] == events["significance"].max()
-    assert order.iloc[-1] == events["significance"].min()
-    assert order.is_monotonic_decreasing
-
-
-def test_jump_is_the_change_at_a_frame() -> None:
-    values = np.zeros((12, 2, 2))
-    values[7:, 1, 0] = 3.0
-    np.testing.assert_array_equal(jump(values, 7), [[0, 0], [3, 0]])
 
 
 def test_style_stays_inside() -> None:
