@@ -9,28 +9,38 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from . import calibration
 from .prepare import Prepared
 from .region import RegionResult
 
-#: Width in significance over which the density of events is counted [sigma].
-WIDTH = 0.5
-#: Two-level models compete with single steps: e-folding of the odds with their margin over the next best.
-TELEGRAPH_ODDS = 1.0
+#: Log-odds of a cosmic ray: constant, excess over the threshold [sigma], pixels (binary logarithm), and hits
+#: that are beyond doubt per false alarm expected (natural logarithm). Logistic regression on 1850 detections in
+#: 36 simulated exposures with and without everything that real detectors do, 60 to 300 frames, 4 to 90 hits.
+COSMIC_RAY = (-4.25, 0.757, 1.967, 0.608)
+#: Excess from which a hit is beyond doubt, and ranges outside of which the regression has seen nothing.
+CERTAIN, EXCESS, PIXELS, HITS = 4.0, (-1.0, 6.0), (1, 16), (0.0, 6.0)
+
+#: Log-odds of a telegraph pixel: slope with its evidence [natural logarithm], and the evidence of even odds.
+TELEGRAPH_ODDS, TELEGRAPH_EVEN = 0.75, 5.7
+
+#: No false snowball was among the 177 found in simulated exposures: the rule of succession.
+SNOWBALL = 178 / 179
 
 
 def add_confidence(
     events: pd.DataFrame, prepared: Sequence[Prepared], results: Sequence[RegionResult]
 ) -> pd.DataFrame:
-    """Add the column ``confidence``: one minus the local false-discovery rate.
+    """Add the column ``confidence``: the probability that the event is real.
 
-    For cosmic rays the density of false alarms falls off as the stated false-alarm rate does, normalised by
-    the number of pixels searched; the density of events is counted in the exposure itself. For telegraph
-    pixels the odds follow from the likelihood margin. Snowballs have many pixels that fired together.
+    A false cosmic ray is nearly always a single pixel little above the threshold, so excess and number of
+    pixels tell most; what chance is expected to find among the pixels tested, against the hits of the same
+    exposure that are beyond doubt, sets the odds to start from. The odds of telegraph pixels follow from
+    their evidence. The coefficients are measured, and reliable within .05 on simulated exposures.
 
     Parameters
     ----------
     events : DataFrame
-        Columns ``type``, ``significance``, ``n_steps``, ``spatial_extent``, and ``margin`` for telegraph pixels.
+        Columns ``type``, ``significance`` and ``spatial_extent``.
     prepared, results : sequences
         What was searched, and how.
 
@@ -38,29 +48,40 @@ def add_confidence(
     -------
     DataFrame
     """
-    confidence = np.ones(len(events))
+    confidence = np.full(len(events), SNOWBALL)
     kind = events["type"].to_numpy()
     z = events["significance"].to_numpy(np.float64)
     hits = kind == "cosmic_ray"
-    tested = sum(r.tested for r in results)
-    threshold = float(np.median([np.median(p.isolated[0]) for p in prepared]))
-    alpha = prepared[0].config.false_alarm_rate
-    confidence[hits] = 1 - _local_false_rate(z[hits], threshold, alpha * tested)
+    first = prepared[0]
+    threshold = float(np.median([p.isolated[0] for p in prepared]))
+    chance = false_alarm_rate(first, threshold) * sum(r.tested for r in results)
+    pixels = events.loc[hits, "spatial_extent"].to_numpy(np.float64)
+    confidence[hits] = special.expit(_cosmic_ray(z[hits] - threshold, pixels, chance))
     telegraph = kind == "telegraph_noise"
-    if telegraph.any():
-        confidence[telegraph] = special.expit(
-            TELEGRAPH_ODDS * events.loc[telegraph, "margin"].to_numpy(np.float64)
-        )
-    return events.assign(confidence=np.clip(confidence, 0.0, 1.0))
+    # the significance of a telegraph pixel is the root of twice its evidence
+    confidence[telegraph] = special.expit(TELEGRAPH_ODDS * (z[telegraph] ** 2 / 2 - TELEGRAPH_EVEN))
+    return events.assign(confidence=confidence)
 
 
-def _local_false_rate(z: NDArray[np.float64], threshold: float, expected: float) -> NDArray[np.float64]:
-    """Density of false alarms over that of all, at each significance."""
-    if not z.size:
-        return z
-    order = np.sort(z)
-    # the tail of the largest of many correlated statistics falls off as exp(-z^2 / 2) beyond the threshold
-    false = expected * threshold * np.exp(-(z * z - threshold * threshold) / 2)
-    low, high = np.searchsorted(order, z - WIDTH), np.searchsorted(order, z + WIDTH, side="right")
-    density = (high - low) / (2 * WIDTH)
-    return np.minimum(false / np.maximum(density, 1e-9), 1.0)
+def false_alarm_rate(p: Prepared, threshold: float) -> float:
+    """False-alarm rate per clean ramp of a threshold, whether it was derived from one or given."""
+    if p.config.sigma_threshold is None:
+        return p.config.false_alarm_rate
+    correlations = calibration.neighbour_correlations(p.pattern, float(p.tables.rho[0]))
+    return calibration.exceedance(threshold, correlations)
+
+
+def _cosmic_ray(
+    excess: NDArray[np.float64], pixels: NDArray[np.float64], chance: float
+) -> NDArray[np.float64]:
+    """Log-odds of cosmic rays; ``chance`` is the number of false alarms expected."""
+    certain = np.count_nonzero(excess > CERTAIN)
+    start = np.log((certain + 1) / max(chance, 1e-9))
+    constant, per_excess, per_pixel, per_hit = COSMIC_RAY
+    odds: NDArray[np.float64] = (
+        constant
+        + per_excess * np.clip(excess, *EXCESS)
+        + per_pixel * np.log2(np.clip(pixels, *PIXELS))
+        + per_hit * np.clip(start, *HITS)
+    )
+    return odds
