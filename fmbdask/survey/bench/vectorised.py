@@ -30,7 +30,7 @@ def inverse_covariance(pattern: NDArray[np.float64], rho: float) -> Float:
 def standardise(raw: Float, rss: Float, m: int, prior: Prior, nx: int) -> tuple[Float, Float]:
     """Significance and moderated variance, see :func:`fmbdask_kernels.noise.standardise`."""
     free = max(m - 2, 1)
-    variance, dof = prior.variance[:nx], prior.dof[:nx]
+    variance, dof = prior.variance[0, :nx], prior.dof[:nx]
     own = np.maximum(rss - raw**2, 1e-3) / free
     noisy = own > prior.noisy[:nx] * variance
     noise = np.where(noisy, own, (free * own + dof * variance) / (free + dof))
