@@ -15,7 +15,7 @@ Bools = NDArray[np.bool_]
 ROUNDS = 3
 #: Bends that a ramp may have beside its steps: decays over these many intervals, and a curvature.
 DECAYS = (2.0, 4.0, 8.0, 16.0, 32.0)
-#: Bends at most, and by how much chi^2 must fall for each of them.
+#: Bends at most, and by how much minus twice the log-likelihood must fall for each of them.
 MOST_BENDS, WORTH = 2, 25.0
 #: Rounds of levels and path of a two-level model; it has settled long before.
 PATH_ROUNDS = 20
@@ -49,7 +49,7 @@ def line_with_steps(
     steps : sequence of int
         First read of each new level.
     variance : float
-        Of one read [DN^2].
+        Of one read, positive [DN^2].
     poisson : float
         Variance per DN of signal [DN]; 0 where the gain is unknown.
     rho_floor : float
@@ -73,28 +73,31 @@ def line_with_steps(
     whole = np.stack([np.ones(every.size), since, *((every >= k).astype(float) for k in known)], axis=1)
     bends = np.stack([since**2 / max(since[-1], 1.0), *(np.exp(-since / d) for d in DECAYS)], axis=1)
     shared = np.minimum.outer(t, t)
-    slope = 0.0
-    for _ in range(ROUNDS):
-        rho = max(slope * poisson / variance, rho_floor) if variance > 0 else rho_floor
-        factor = linalg.cholesky(np.eye(at.size) + rho * shared, lower=True)
-        solution, left = _whitened(factor, whole[at - at[0]], counts[at])
-        slope = float(solution[1])
+
+    def fit(design: Floats) -> tuple[Floats, float]:
+        """Solution and minus twice the logarithm of its likelihood; the rate sets its own shot noise."""
+        solution, cost = np.zeros(design.shape[1]), np.inf
+        for _ in range(ROUNDS):
+            rho = max(solution[1] * poisson / variance, rho_floor)
+            factor = linalg.cholesky(np.eye(at.size) + rho * shared, lower=True)
+            white = linalg.solve_triangular(
+                factor, np.column_stack([design[at - at[0]], counts[at]]), lower=True
+            )
+            solution = np.linalg.lstsq(white[:, :-1], white[:, -1], rcond=None)[0].astype(np.float64)
+            left = float(np.sum((white[:, -1] - white[:, :-1] @ solution) ** 2))
+            cost = left / variance + 2 * float(np.sum(np.log(np.diag(factor))))
+        return solution, cost
+
+    solution, cost = fit(whole)
     for _ in range(min(MOST_BENDS, at.size - whole.shape[1] - 1)):
         tried = [np.column_stack([whole, bend]) for bend in bends.T]
-        fits = [_whitened(factor, design[at - at[0]], counts[at]) for design in tried]
-        k = int(np.argmin([rest for _, rest in fits]))
-        if left - fits[k][1] < WORTH * variance:
+        fits = [fit(design) for design in tried]
+        k = int(np.argmin([c for _, c in fits]))
+        if cost - fits[k][1] < WORTH:
             break
-        whole, (solution, left) = tried[k], fits[k]
+        whole, (solution, cost) = tried[k], fits[k]
     model[every] = whole @ solution
     return model, begins
-
-
-def _whitened(factor: Floats, design: Floats, counts: Floats) -> tuple[Floats, float]:
-    """Solution of generalised least squares and its sum of squares, given the factor of the covariance."""
-    white = linalg.solve_triangular(factor, np.column_stack([design, counts]), lower=True)
-    solution: Floats = np.linalg.lstsq(white[:, :-1], white[:, -1], rcond=None)[0].astype(np.float64)
-    return solution, float(np.sum((white[:, -1] - white[:, :-1] @ solution) ** 2))
 
 
 def two_levels(
