@@ -43,9 +43,10 @@ def straightened(offset: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(offset - offset.mean(axis=0) - t[:, None, None] * slope)
 
 
-def residual(offset: NDArray[Any], **labels: Any) -> float:
+def residual(offset: NDArray[Any], options: dict[str, Any] | None = None, **labels: Any) -> float:
     """Rms of what is left of an offset in the active area [DN]."""
-    p = prepared(labelled(with_offset(offset), **(BORDER | labels)), skip_first=0, skip_last=0)
+    ramp = labelled(with_offset(offset), **(BORDER | labels))
+    p = prepared(ramp, skip_first=0, skip_last=0, **(options or {}))
     left = straightened(np.broadcast_to(offset, (FRAMES, ROWS, COLUMNS))) - corrected(p)
     return float(np.sqrt(np.mean(left[:, 4:-4, 4:-4] ** 2)))
 
@@ -86,10 +87,12 @@ def test_interleaved_amplifiers_with_a_border_left_and_right() -> None:
 
 
 def test_gradient_along_the_columns() -> None:
-    tilt = np.random.default_rng(4).normal(0, 40, (FRAMES, 1, 1))
+    # slower than noise, which may differ at bottom and top from read to read
+    tilt = 60 * np.sin(np.arange(FRAMES) / 4)[:, None, None]
     height = np.linspace(-0.5, 0.5, ROWS)[:, None]
-    left = residual(tilt * height)
-    assert left < 0.3 * np.std(straightened(np.broadcast_to(tilt * height, (FRAMES, ROWS, 1))))
+    # seen by the border alone: row noise would do as well
+    left = residual(tilt * height, {"row_noise": False, "common_mode": False})
+    assert left < 0.4 * np.std(straightened(np.broadcast_to(tilt * height, (FRAMES, ROWS, 1))))
 
 
 def test_drift_in_time() -> None:

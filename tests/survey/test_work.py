@@ -114,6 +114,20 @@ def test_overrides_mean_the_same_for_ingested_exposures(
     assert_same(*results)
 
 
+@pytest.mark.parametrize("name", ["bad_pixels", "saturation"])
+def test_maps_mean_the_same_for_ingested_exposures(exposure: Path, tmp_path: Path, name: str) -> None:
+    (outcome,) = ingest_exposures([exposure], tmp_path)
+    assert outcome.result is not None
+    values = np.full((75, 90), 65000.0, np.float32)
+    values[:, ::3] = 5000
+    np.save(tmp_path / "map.npy", values if name == "saturation" else values < 6000)
+    results = [
+        detect_exposure(path, tmp_path / kind, overrides={name: tmp_path / "map.npy"})
+        for kind, path in (("fits", exposure), ("zarr", outcome.result))
+    ]
+    assert_same(*results)
+
+
 def test_other_formats_give_the_same_bits(exposure: Path, result: Path, tmp_path: Path) -> None:
     ramp = fmbdask.open_ramp(exposure)
     np.save(tmp_path / "x.npy", ramp.values)
