@@ -6,8 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
+from fmbdask_kernels.temporal import PLANES
 
 from fmbdask.cli.app import main
 from fmbdask.store.catalog import read_table
@@ -148,6 +151,82 @@ def test_show_without_the_exposure(
     assert status("ramps", "show", result) == 0
     written = [Path(line).name for line in capsys.readouterr().out.splitlines()]
     assert written == ["overview.png", "counts.png"]
+
+
+def test_detect_writes_files_for_other_tools(simulated: Path, tmp_path: Path) -> None:
+    words = ["ramps", "detect", simulated / "h2rg_0001.fits", "-o", tmp_path / "out", "--skip-last", "1"]
+    assert status(*words, "--numpy", "--groupdq", "--ds9") == 0
+    folder = tmp_path / "out" / "h2rg_0001"
+    maps = open_products(folder / "products.zarr")
+    assert set(maps) == {"mask", "rate", "rate_error", "reads"}
+    mask = np.load(folder / "prediction_mask.npy")
+    np.testing.assert_array_equal(mask, maps["mask"].values[0])
+    ramp = np.load(folder / "h2rg_0001_processed.npy")
+    assert (ramp.shape, ramp.dtype) == ((16, 48, 64), np.float32)
+    assert np.isnan(ramp[-1]).all()
+    with np.load(folder / "h2rg_0001_temporal.npz") as archive:
+        assert set(archive.files) == set(PLANES)
+        assert archive["slope"].shape == (48, 64)
+    steps = read_table(folder / "steps.parquet")
+    with fits.open(folder / "h2rg_0001_ramp.fits") as file:
+        jumps = np.argwhere(file["GROUPDQ"].data & 4)
+        np.testing.assert_array_equal(file["SCI"].data[0, 1:-1], ramp[1:-1])
+    listed = steps[["integration", "frame", "y", "x"]].drop_duplicates().sort_values
+    order = ["integration", "frame", "y", "x"]
+    np.testing.assert_array_equal(jumps, listed(order).to_numpy())
+    events = read_table(folder / "detections.parquet")
+    assert (folder / "detections.reg").read_text().count("circle(") == len(events)
+
+
+def test_detect_refuses_a_jwst_file_without_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "dark.npy", np.random.default_rng(1).integers(900, 1100, (12, 32, 32)).astype("u2"))
+    words = ["ramps", "detect", tmp_path / "dark.npy", "-o", tmp_path / "out", "--groupdq"]
+    assert status(*words) == 1
+    assert "has no frame time" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "dark").exists()
+    assert status(*words, "--frame-time", "10") == 0
+    assert (tmp_path / "out" / "dark" / "dark_ramp.fits").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "written"),
+    [
+        ("csv", "events", "detections.csv"),
+        ("votable", "steps", "steps.vot"),
+        ("ecsv", "steps", "steps.ecsv"),
+        ("ds9", "events", "detections.reg"),
+    ],
+)
+def test_export_writes_beside_the_table(
+    detected: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    table: str,
+    written: str,
+) -> None:
+    result = shutil.copytree(detected / "h2rg_0000", tmp_path / "result")
+    words = ["ramps", "export", result, "--format", name, "--table", table]
+    assert status(*words) == 0
+    assert capsys.readouterr().out == f"{result / written}\n"
+    assert (result / written).stat().st_size > 0
+    assert status(*words) == 1
+    assert "already there" in capsys.readouterr().err
+    assert status(*words, "--overwrite") == 0
+    assert status(*words, "-o", tmp_path / "named") == 0
+    assert (tmp_path / "named").read_bytes() == (result / written).read_bytes()
+
+
+def test_export_says_what_is_wrong(
+    detected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = detected / "h2rg_0000"
+    assert status("ramps", "export", tmp_path, "--format", "csv") == 1
+    assert "detections.parquet is missing" in capsys.readouterr().err
+    assert status("ramps", "export", result, "--format", "ds9", "--table", "steps") == 1
+    assert "DS9 regions show events" in capsys.readouterr().err
+    assert status("ramps", "export", result, result, "--format", "csv", "-o", tmp_path / "a.csv") == 2
+    assert status("ramps", "export", result, "--format", "xls") == 2
 
 
 def test_show_of_what_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ def write_astropy(
         # VOUnits call data numbers adu; the versions have no place in a VOTable
         for column in content.itercols():
             column.unit = "adu" if column.unit == "DN" else column.unit
-        content.meta = {"description": f"{table.attrs.get('exposure', '')}: {Path(path).stem}"}
+        content.meta = {"description": str(table.attrs.get("exposure", ""))}
     with atomic(Path(path), overwrite=overwrite) as temporary:
         content.write(temporary, format=word)
     return Path(path)
