@@ -58,7 +58,11 @@ class Look:
 
 
 def choose(
-    planes: NDArray[np.float32], p: Prepared, amplifier: NDArray[np.int64], active: NDArray[np.bool_]
+    planes: NDArray[np.float32],
+    p: Prepared,
+    region: Region,
+    amplifier: NDArray[np.int64],
+    active: NDArray[np.bool_],
 ) -> Look:
     """Calibrate significances, and choose what is worth another look."""
     noise = p.noise
@@ -68,7 +72,7 @@ def choose(
         scale = np.where(bins == 0, noise.scale[amplifier, 0], noise.scale[amplifier, 1]).astype(np.float32)
         z = np.where(tested, planes[temporal.STEP_SIGNIFICANCE] / scale, 0).astype(np.float32)
         drop = np.where(tested, -planes[temporal.DROP_SIGNIFICANCE] / scale, 0).astype(np.float32)
-        variance = noise.variance[amplifier]
+        variance = noise.of(amplifier, region)
         threshold = p.isolated[bins]
         if p.detector.gain and p.config.sigma_threshold is None:
             sky = np.maximum(np.where(tested, planes[temporal.RATE], 0), 0) * p.detector.gain
@@ -136,7 +140,8 @@ def refit(
     ramps, used = gather_ramps(
         data, p.used, rows, columns, (region.y0, region.x0), p.correction.parts, saturation, usable
     )
-    variance, dof = p.noise.variance[amplifier], p.noise.dof[amplifier]
+    variance = p.noise.pixels(p.detector.amplifier, region)[rows, columns]
+    dof = p.noise.dof[amplifier]
     bins = planes[temporal.RHO_BIN][rows, columns].astype(np.int64)
     scale = seen.scale[rows, columns]
     threshold = (p.refit[bins] * scale).astype(np.float64)

@@ -27,6 +27,8 @@ class Detector:
     shape : tuple of int
         (integration, frame, y, x).
     gain : float or None
+        [electron/DN]; the median of ``gain_map`` (ny, nx) where there is one.
+    gain_map : array or None
         [electron/DN].
     read_noise : float or None
         Noise of one read as the header states it [electron, DN without a gain].
@@ -50,6 +52,7 @@ class Detector:
     source: str
     shape: tuple[int, int, int, int]
     gain: float | None
+    gain_map: NDArray[np.float32] | None
     read_noise: float | None
     saturation: float
     border: tuple[int, int, int, int]
@@ -136,9 +139,10 @@ def describe(ramp: xr.DataArray) -> Detector:
     gain = attrs.get("gain")
     if gain is not None and not gain > 0:
         raise InputError(f"{source}: gain is {gain}: it must be positive")
-    if gain is None and "gain_map" in ramp.coords:
-        gain_map = np.asarray(ramp.coords["gain_map"].values, np.float64)
-        known = gain_map[np.isfinite(gain_map)]
+    gains = None
+    if "gain_map" in ramp.coords:
+        gains = np.asarray(ramp.coords["gain_map"].values, np.float32)
+        known = gains[np.isfinite(gains)]
         gain = float(np.median(known)) if known.size else 0.0
         if not gain > 0:
             raise InputError(f"{source}: the gain map has no positive median: give positive gains")
@@ -153,6 +157,7 @@ def describe(ramp: xr.DataArray) -> Detector:
         source=source,
         shape=(integrations, frames, rows, columns),
         gain=None if gain is None else float(gain),
+        gain_map=gains,
         read_noise=None if noise is None else float(noise),
         saturation=saturation,
         border=(bottom, top, left, right),

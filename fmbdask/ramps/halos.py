@@ -113,7 +113,7 @@ def window_steps(
     """
     step, error = np.empty(window.shape, np.float32), np.empty(window.shape, np.float32)
     core = np.empty(window.shape, np.bool_)
-    variance = p.noise.variance[p.detector.amplifier[window.x]]
+    variance = p.noise.pixels(p.detector.amplifier, window)
     at = int(np.searchsorted(p.used, frame))
     for part in _blocks(window):
         ny, nx = part.shape
@@ -124,16 +124,13 @@ def window_steps(
         else:
             level = np.ascontiguousarray(p.levels[part.y, part.x])
         ramps, used = gather_ramps(data, p.used, y, x, (part.y0, part.x0), p.correction.parts, level)
-        own = variance[x + part.x0 - window.x0]
+        here = np.s_[part.y0 - window.y0 : part.y1 - window.y0, part.x0 - window.x0 : part.x1 - window.x0]
+        own = variance[here].ravel()
         amplitude, spread = step_amplitude(ramps, used, own, p.rho_floor, p.pattern, at)
-        here = (
-            slice(part.y0 - window.y0, part.y1 - window.y0),
-            slice(part.x0 - window.x0, part.x1 - window.x0),
-        )
         step[here], error[here] = amplitude.reshape(ny, nx), spread.reshape(ny, nx)
         before, after = (data[p.used[k]] >= level for k in (max(at - 1, 0), at))
         core[here] = after & ~before
-    return step, error, core, np.broadcast_to(np.sqrt(variance), window.shape)
+    return step, error, core, np.sqrt(variance)
 
 
 def _blocks(window: Region) -> list[Region]:

@@ -11,6 +11,7 @@ from fmbdask_kernels.lanes import LANES
 from fmbdask_kernels.planes import MAXIMUM, MINIMUM
 from fmbdask_kernels.tables import Offsets, Tables, make_prior
 from numpy.typing import NDArray
+from scipy import stats
 
 from ..errors import InputError
 from ..regions import Region
@@ -29,6 +30,8 @@ STILL = 0.01
 ROUNDING = 1 / 12
 #: Fewest pixels of an exposure of floating-point counts that must show noise.
 FEW = 8
+#: Frames below which a stated read noise is believed instead of being measured.
+SHORT = 10
 #: Range of the in-situ scale: floor-limited pixels may only be made less significant.
 SCALE_RANGE = (0.9, 3.0)
 #: Statistics of candidates for telegraph noise: the quantile of roughness that is always looked at.
@@ -39,7 +42,8 @@ ROUGH_SHARE = 0.004
 class Noise:
     """Noise of the pixels of each amplifier, (amplifiers,) [DN^2 or 1], and the scale of significances.
 
-    ``scale`` is (amplifiers, 2): for pixels at the floor of rho, and for the others.
+    ``scale`` is (amplifiers, 2): for pixels at the floor of rho, and for the others. ``ratio`` (ny, nx) is
+    the variance of each pixel over that of its amplifier, where a map of the read noise tells.
     """
 
     variance: Float
@@ -48,6 +52,16 @@ class Noise:
     rho_variance: Float
     scale: Float
     rough: Float
+    ratio: Float | None = None
+
+    def of(self, amplifier: NDArray[np.int64], region: Region) -> Float:
+        """Prior variance of a region whose columns are of these amplifiers, (ny, nx) or (1, nx) [DN^2]."""
+        variance: Float = self.variance[amplifier][None]
+        return variance if self.ratio is None else variance * self.ratio[region.y, region.x]
+
+    def pixels(self, amplifier: NDArray[np.int64], region: Region) -> Float:
+        """Prior variance of each pixel of a region, (ny, nx) [DN^2]; ``amplifier`` is that of all columns."""
+        return np.broadcast_to(self.of(amplifier[region.x], region), region.shape)
 
 
 def region_offsets(offsets: Offsets, region: Region) -> Offsets:
@@ -121,6 +135,9 @@ def measure_noise(
     ]
     sound = np.concatenate([_sound(ramp, used, b) for b in blocks])
     amplifier = np.concatenate([_amplifier(detector, b) for b in blocks])
+    ratio, stated = _stated(ramp, detector)
+    own_ratio = 1.0 if ratio is None else np.concatenate([ratio[b.y, b.x].ravel() for b in blocks])
+    short = used.size < SHORT and stated is not None
 
     def plane(k: int) -> NDArray[np.float64]:
         return np.concatenate([f[k].ravel() for f in features]).astype(np.float64)
@@ -132,7 +149,7 @@ def measure_noise(
             f"{detector.source}: no pixel has {used.size} reads that are finite, not flagged and below "
             "saturation: leave frames out with skip_first or skip_last, or check flags and saturation level"
         )
-    rss = plane(temporal.READ_VARIANCE) * (m - 1)
+    rss = plane(temporal.READ_VARIANCE) * (m - 1) / own_ratio
     changing = whole & np.isfinite(rss) & (plane(MAXIMUM) > plane(MINIMUM))
     if not changing.any():
         raise InputError(
@@ -143,6 +160,7 @@ def measure_noise(
         # pixels that never change are no longer broken ones, but the noise is below a count
         changing = whole
     with np.errstate(invalid="ignore"):
+        # a pixel with a map of its own noise is judged by its share of it
         raw = np.sqrt(np.maximum(plane(temporal.STEP_R2) * rss, 0))
     bins = np.where(whole, plane(temporal.RHO_BIN), 0).astype(np.int64)
     rate = np.maximum(plane(temporal.SLOPE), 0)
@@ -166,6 +184,12 @@ def measure_noise(
                 "judged without: give counts as they were read"
             )
         variance, dof, noisy = calibration.variance_prior(scatter, nu + 1)
+        if short and stated is not None:
+            variance, dof, noisy = (
+                stated[a],
+                calibration.MAX_DOF,
+                float(stats.f.isf(calibration.NOISY, nu, calibration.MAX_DOF)),
+            )
         own = (rss[mine] - raw[mine] ** 2) / nu
         out[:4, a] = variance, dof, noisy, rho_variance[a]
         moderated = (nu * own + dof * variance) / (nu + dof)
@@ -181,7 +205,25 @@ def measure_noise(
             elif k == 1:
                 scale[a, 1] = scale[a, 0]
         out[4, a] = np.quantile(rough[mine], 1 - ROUGH_SHARE)
-    return Noise(out[0], out[1], out[2], out[3], scale, out[4])
+    return Noise(out[0], out[1], out[2], out[3], scale, out[4], ratio)
+
+
+def _stated(ramp: xr.DataArray, detector: Detector) -> tuple[Float | None, NDArray[np.float64] | None]:
+    """What is said of the read noise: variance of each pixel over its amplifier's, and the latter [DN^2]."""
+    amplifiers = int(detector.amplifier.max()) + 1
+    gain = detector.gain or 1.0
+    if "read_noise_map" in ramp.coords:
+        variance = (np.asarray(ramp.coords["read_noise_map"].values, np.float64) / gain) ** 2
+        good = np.isfinite(variance) & (variance > 0)
+        columns = [detector.amplifier == a for a in range(amplifiers)]
+        typical = np.array(
+            [np.median(variance[:, c][good[:, c]]) if good[:, c].any() else 1.0 for c in columns]
+        )
+        ratio = np.where(good, variance / typical[detector.amplifier], 1.0)
+        return ratio.astype(np.float32), typical
+    if detector.read_noise is not None:
+        return None, np.full(amplifiers, (detector.read_noise / gain) ** 2)
+    return None, None
 
 
 def _thresholds(

@@ -188,7 +188,7 @@ def _maps(
                 out[i] /= np.float32(detector.interval(p.used))
             units = units.replace("interval", detector.time_unit)
         if name in ("rate", "rate_error") and detector.gain:
-            out *= np.float32(detector.gain)
+            out *= np.float32(detector.gain) if detector.gain_map is None else detector.gain_map
             units = units.replace("DN", "electron")
         maps[name] = (("integration", "y", "x"), out, {"units": units})
     return xr.Dataset(maps)

@@ -87,7 +87,7 @@ def region_features(
     p = prepared
     amplifier = p.detector.amplifier[region.x]
     prior = make_prior(
-        region.shape[1], p.noise.variance[amplifier], p.noise.dof[amplifier], p.noise.noisy[amplifier],
+        region.shape[1], p.noise.of(amplifier, region), p.noise.dof[amplifier], p.noise.noisy[amplifier],
         p.poisson, p.noise.rho_variance[amplifier],
     )  # fmt: skip
     return temporal.temporal_features(
@@ -133,7 +133,7 @@ def search_region(
         "reads": planes[temporal.READS].copy(),
     }
     active = _active(p, region)
-    seen = choose(planes, p, amplifier, active)
+    seen = choose(planes, p, region, amplifier, active)
     again = refit(data, planes, p, region, seen, limits.saturation, limits.usable)
     for name, values in (("rate", again.rate), ("rate_error", again.rate_error)):
         known = np.isfinite(values)
@@ -184,7 +184,7 @@ def _weak_steps(
     out["y"], out["x"] = rows + region.y0, columns + region.x0
     out["amplitude"] = planes[temporal.STEP_AMPLITUDE][rows, columns]
     out["significance"] = look.z[rows, columns]
-    out["sigma"] = np.sqrt(p.noise.variance[amplifier[columns]])
+    out["sigma"] = np.sqrt(p.noise.pixels(p.detector.amplifier, region)[rows, columns])
     out["threshold"] = look.threshold[rows, columns]
     return out
 
@@ -212,7 +212,7 @@ def _saturating_steps(
     some = above.any(axis=0) & (at > 0)
     before = raw[np.maximum(at - 1, 0), np.arange(rows.size)]
     room = level[rows, columns] - before
-    sigma = np.sqrt(p.noise.variance[amplifier[columns]])
+    sigma = np.sqrt(p.noise.pixels(p.detector.amplifier, region)[rows, columns])
     n = np.maximum(at, 1)
     rate = np.maximum((before - raw[0]) / np.maximum(n - 1, 1), 0)
     enough = JUMP_NOISE * sigma + JUMP_POISSON * (rate + np.sqrt(rate * p.poisson))

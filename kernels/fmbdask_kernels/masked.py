@@ -236,7 +236,8 @@ def _fill(reads, good, offset, used, rows, columns, integer, pattern, tables, pr
                 best = z
                 best_at = i
             worst = min(worst, z)
-        v, dof, noisy = prior.variance[c], prior.dof[c], prior.noisy[c]
+        v = prior.variance[min(rows[p], prior.variance.shape[0] - 1), c]
+        dof, noisy = prior.dof[c], prior.noisy[c]
         up, variance = standardise(best, rss, m, v, dof, noisy)
         down, _ = standardise(worst, rss, m, v, dof, noisy)
         out[to.SLOPE, y, c] = slope

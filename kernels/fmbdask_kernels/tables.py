@@ -45,7 +45,7 @@ class Tables(NamedTuple):
 class Prior(NamedTuple):
     """What is known of the noise of each column, shape (nx,).
 
-    ``variance`` of one read [DN^2] with ``dof`` degrees of freedom; ``noisy``: the ratio of variances
+    ``variance`` (1, nx) or (ny, nx) of one read [DN^2] with ``dof`` degrees of freedom; ``noisy``: the ratio of variances
     above which a pixel keeps its own; ``poisson``: variance per DN of signal [DN] (1 / gain), with
     ``rho_variance`` [DN^2] so that ``rho = slope * poisson / rho_variance``.
     """
@@ -120,13 +120,13 @@ def make_prior(
     poisson: ArrayLike,
     rho_variance: ArrayLike,
 ) -> Prior:
-    """A prior for ``nx`` columns from scalars or (nx,) arrays, padded to whole tiles."""
-    return Prior(
-        *(
-            _pad(np.broadcast_to(np.asarray(a, np.float32), (nx,)), 1.0)
-            for a in (variance, dof, noisy, poisson, rho_variance)
-        )
-    )
+    """A prior for ``nx`` columns from scalars or (nx,) arrays, padded to whole tiles.
+
+    ``variance`` may be (ny, nx) as well: a prior of its own for every pixel.
+    """
+    own = np.atleast_2d(np.asarray(variance, np.float32))
+    others = (np.broadcast_to(np.asarray(a, np.float32), (nx,)) for a in (dof, noisy, poisson, rho_variance))
+    return Prior(_pad(np.broadcast_to(own, (own.shape[0], nx)), 1.0), *(_pad(a, 1.0) for a in others))
 
 
 def make_offsets(

@@ -234,11 +234,12 @@ def fused(data, used, rows, offsets, with_gradient, tables, prior, appearance_si
     high_at, s1, total, bins, s2, slope = long[0], long[1], long[2], long[3], real[0], plane[to.SLOPE]
     for x0 in range(0, nx, LANES):
         lanes = min(LANES, nx - x0)
-        known = Prior(
-            prior.variance[x0 : x0 + LANES], prior.dof[x0 : x0 + LANES], prior.noisy[x0 : x0 + LANES],
-            prior.poisson[x0 : x0 + LANES], prior.rho_variance[x0 : x0 + LANES],
-        )  # fmt: skip
         for y in range(ny):
+            own = prior.variance[min(y, prior.variance.shape[0] - 1)]
+            known = Prior(
+                own[x0 : x0 + LANES], prior.dof[x0 : x0 + LANES], prior.noisy[x0 : x0 + LANES],
+                prior.poisson[x0 : x0 + LANES], prior.rho_variance[x0 : x0 + LANES],
+            )  # fmt: skip
             row = rows[y]
             if with_gradient or y == 0:
                 correction(offsets, m, y, with_gradient, x0, column)

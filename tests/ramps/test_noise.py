@@ -7,11 +7,12 @@ import pytest
 import xarray as xr
 
 from fmbdask.errors import InputError
-from fmbdask.ramps import detect
+from fmbdask.ramps import detect, features
 from fmbdask.ramps.config import DetectionConfig
 from fmbdask.ramps.detector import describe
 from fmbdask.ramps.noise import Noise
 from fmbdask.ramps.prepare import prepare
+from fmbdask.regions import Region
 
 from .made_up import SIGMA, counts, labelled, with_map
 
@@ -20,7 +21,7 @@ def noise_of(ramp: xr.DataArray, **options: object) -> Noise:
     return prepare(ramp, describe(ramp), DetectionConfig.model_validate(options), 0).noise
 
 
-@pytest.mark.parametrize("frames", [4, 5, 12, 60])
+@pytest.mark.parametrize("frames", [5, 8, 12, 60])
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_read_noise_is_measured_whatever_the_number_of_frames(frames: int, dtype: type) -> None:
     noise = noise_of(labelled(counts(frames, 64, 64, dtype=dtype)))
@@ -28,7 +29,7 @@ def test_read_noise_is_measured_whatever_the_number_of_frames(frames: int, dtype
     assert noise.scale[0] == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("frames", [4, 8, 20])
+@pytest.mark.parametrize("frames", [5, 8, 20])
 def test_false_alarms_of_small_exposures_keep_the_stated_rate(frames: int) -> None:
     found = [
         detect(labelled(counts(frames, 40, 40, seed=seed)), false_alarm_rate=2e-3, telegraph=False)
@@ -38,6 +39,32 @@ def test_false_alarms_of_small_exposures_keep_the_stated_rate(frames: int) -> No
     events = sum(len(f.events) for f in found)
     assert expected == pytest.approx(8 * 1600 * 2e-3)
     assert 0.3 * expected < events < expected + 4 * np.sqrt(expected)
+
+
+def test_a_few_reads_need_a_stated_noise_and_are_searched_with_it() -> None:
+    few = counts(4, 64, 64)
+    few[2:, 30, 31] += 400
+    with pytest.raises(InputError, match="give read_noise"):
+        detect(labelled(few))
+    found = detect(labelled(few, read_noise=SIGMA))
+    assert np.sqrt(noise_of(labelled(few, read_noise=SIGMA)).variance[0]) == pytest.approx(SIGMA)
+    assert found.events[["peak_y", "peak_x", "first_frame"]].to_numpy().tolist() == [[30, 31, 2]]
+
+
+def test_a_map_of_the_read_noise_judges_each_pixel_by_its_own() -> None:
+    rng = np.random.default_rng(5)
+    sigma = np.where(rng.random((96, 96)) < 0.5, 10.0, 30.0)
+    sigma[20, 20] = 10
+    data = np.rint(5000 + sigma * rng.standard_normal((20, 96, 96)))
+    data[10:, 20, 20] += 60
+    plain = labelled(data.astype(np.uint16))
+    mapped = with_map(plain, read_noise_map=sigma.astype(np.float32))
+    noise = noise_of(mapped)
+    here = noise.pixels(describe(mapped).amplifier, Region(0, 0, 96, 0, 96))
+    np.testing.assert_allclose(np.sqrt(here), sigma, rtol=0.05)
+    assert noise.dof[0] > 10 * noise_of(plain).dof[0]
+    own, shared = (float(features(r).step_significance[0, 20, 20]) for r in (mapped, plain))
+    assert own > 1.2 * shared
 
 
 def test_amplifiers_have_their_own_noise() -> None:
