@@ -104,5 +104,5 @@ def test_confidence_tells_real_events_from_chance() -> None:
         wrong.append(hits.confidence[chance])
         right.append(hits.confidence[~chance & (hits.significance > 7)])
     assert pd.concat(wrong).size >= 20
-    assert pd.concat(right).min() > 0.99
-    assert pd.concat(wrong).median() < 0.6
+    assert pd.concat(right).quantile(0.1) > 0.8
+    assert pd.concat(wrong).quantile(0.9) < 0.5
