@@ -18,7 +18,7 @@ from .events import STEP
 from .prepare import Prepared
 
 #: Excess of chi^2 [sigma] from which a pixel is looked at for telegraph noise.
-CHI_EXCESS = 3.0
+CHI_EXCESS = 3.5
 #: Steps that rise only, and no more than these, explain a ramp when no more than this excess of chi^2 is left
 #: [sigma].
 FEW, EXPLAINED = 1, 1.5
