@@ -177,7 +177,7 @@ CASES: list[tuple[Callable[[Path], Path], str, str]] = [
         r"x\.fits holds several cubes \(extensions 1 A, 2 B\)",
         "give the ramp's number or name as extension",
     ),
-    (unreadable_header, r"x\.fits cannot be read as FITS", "get a fresh copy"),
+    (unreadable_header, r"x\.fits\[0\] has a header without an END card", "get a fresh copy"),
     (gain_that_is_text, r"x\.fits gives 'high' as its gain \(GAIN\)", "give gain as a number"),
     (gain_below_zero, r"x\.fits gives -1\.0 as its gain \(GAIN\)", "mend the file"),
     (no_integrations, r"x\.fits says NINTS = 0", "mend the header"),

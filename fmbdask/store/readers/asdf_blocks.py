@@ -196,8 +196,8 @@ def _decoded(path: str, stamp: Stamp, block: Block) -> NDArray[np.uint8]:
     packed = mapped(path, stamp)[block.offset : block.offset + block.used]
     if any(block.checksum) and hashlib.md5(packed.data, usedforsecurity=False).digest() != block.checksum:
         raise InputError(f"{path} holds a block that differs from its checksum: copy the file again")
-    out = np.empty(block.size, np.uint8)
     try:
+        out = np.empty(block.size, np.uint8)
         if block.compression == b"lz4":
             filled = _lz4(packed, out)
         elif block.compression in (b"zlib", b"bzp2"):

@@ -16,6 +16,8 @@ from .target_pixels import open_target_pixels
 
 #: Names by which a cube is recognised among several.
 CUBE_NAMES = ("SCI", "RAMP", "DATA", "")
+#: Names of images that stand beside a ramp and are none, whatever their shape.
+BESIDE = {"GROUPDQ", "PIXELDQ", "DQ", "ERR", "REFOUT", "ZEROFRAME", "SAMP", "TIME", "APERTURE"}
 
 
 def open_fits(path: str, stamp: Stamp, extension: int | str | None = None) -> RampSource:
@@ -52,7 +54,14 @@ def open_fits(path: str, stamp: Stamp, extension: int | str | None = None) -> Ra
         return open_jwst(primary, images, stamp)
     if is_raw_miri(primary, images):
         return open_raw_miri(primary, images, stamp)
+    cubes = [image for image in cubes if image.name not in BESIDE]
     if not cubes:
+        if all(image.name in BESIDE for image in images):
+            raise InputError(
+                f"{path} has no image of a ramp, only what stands beside one (extensions "
+                f"{_names(images)}): get a "
+                "fresh copy, or name one as extension"
+            )
         if len(flat) < 2:
             return cube_from(images[0], stamp, primary)
         return open_frames(primary, [image for image in listed if len(image.shape) == 2], stamp)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from .decode import Scaling
 from .files import Stamp, frame_times, reason, stem_of
+from .fits_walk import walk
 from .packed import unpacked
 
 #: Reference rows and columns at every edge of detectors of 2048 x 2048 pixels; MIRI has 1032 columns.
@@ -79,6 +80,8 @@ def read_images(path: str, stamp: Stamp, *, constants: bool = False) -> tuple[di
     images: list[Image] = []
     primary: dict[str, Any] = {}
     plain = unpacked(path, stamp)
+    with open(path, "rb") if plain is None else plain.reopen() as file:
+        walk(file, path)
     size = stamp.size if plain is None else plain.content.size
     with warnings.catch_warnings():
         # a truncated file is told below, in our words

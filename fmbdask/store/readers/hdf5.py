@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,10 @@ class Hdf5Ramp(Exposure):
         try:
             check_unchanged(self.path, self.stamp)
             array = opened(self.path, self.stamp)[member]
-            return np.asarray(array[window if self.stored_axes == 3 else (region.integration, *window)])
+            values = np.asarray(array[window if self.stored_axes == 3 else (region.integration, *window)])
+            if member == self.member and array.chunks:
+                self._check_fill(array, values, region)
+            return values
         except InputError:
             raise
         except Exception as error:  # the library raises whatever its filters raise
@@ -79,6 +83,27 @@ class Hdf5Ramp(Exposure):
                 f"{self.path}[{member}] cannot be read at rows {region.y0}-{region.y1 - 1}, columns "
                 f"{region.x0}-{region.x1 - 1} ({reason(error)}): get a fresh copy of it"
             ) from error
+
+    def _check_fill(self, array: Any, values: NDArray[Any], region: Region) -> None:
+        """Refuse a chunk that the damaged index of a file does not find: the library reads it as fill value.
+
+        Only chunks that read as nothing else are looked up, since to look one up is to read it again.
+        """
+        corner = (region.integration, 0, region.y0, region.x0)
+        heights = array.chunks[-3:]
+        firsts = [
+            range(first // c * c, first + n, c)
+            for first, n, c in zip(corner[1:], values.shape, heights, strict=True)
+        ]
+        for place in product(*firsts):
+            part = tuple(
+                slice(max(p - first, 0), p - first + c)
+                for p, first, c in zip(place, corner[1:], heights, strict=True)
+            )
+            if np.any(values[part] != array.fillvalue):
+                continue
+            first = region.integration // array.chunks[0] * array.chunks[0] if self.stored_axes == 4 else 0
+            array.id.read_direct_chunk((first, *place) if self.stored_axes == 4 else place)
 
 
 @lru_cache(maxsize=16)

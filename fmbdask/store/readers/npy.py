@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...regions import Region
-from .files import Stamp, mapped, ramp_shape, working_dtype
+from .files import Stamp, mapped, ramp_shape, reason, working_dtype
 from .fits_header import default_exposure
 from .protocol import Exposure
 
@@ -89,5 +89,7 @@ def read_npy_header(path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], in
             read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
             shape, fortran, stored = read(file)
             return shape, fortran, stored, file.tell()
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path} has no readable NumPy header ({error}): save the array again") from error
+    except Exception as error:  # NumPy evaluates the header, and raises whatever its text makes Python raise
+        raise InputError(
+            f"{path} has no readable NumPy header ({reason(error)}): save the array again"
+        ) from error

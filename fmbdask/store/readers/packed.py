@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from .decode import STORED
 from .files import Stamp, check_unchanged, reason
+from .fits_walk import BLOCK, Place, walk
 
 GZIP = b"\x1f\x8b"
 FITS = b"SIMPLE  ="
-FITS_BLOCK = 2880
 #: Unpacked files that a process keeps.
 KEPT = 4
 STEP = 2**22
@@ -97,15 +97,16 @@ def _packing(path: str, stamp: Stamp) -> str:
         start = file.read(len(FITS))
         if start.startswith(GZIP):
             return "gzip"
-        return "tiles" if start == FITS and _has_tiles(file) else ""
+        return "tiles" if start == FITS and any(place.tiles for place in walk(file, path)) else ""
 
 
 @lru_cache(maxsize=KEPT)
 def _unpack(path: str, stamp: Stamp) -> Plain:
     try:
         file = _gunzip(path) if _packing(path, stamp) == "gzip" else open(path, "rb")  # noqa: SIM115
-        if _has_tiles(_again(file)):
-            file = _unpack_tiles(path, file)
+        places = walk(_again(file), path)
+        if any(place.tiles for place in places):
+            file = _unpack_tiles(path, file, places)
         file.flush()
         return Plain(file, np.asarray(np.memmap(file, np.uint8, "r")))
     except OSError as error:
@@ -142,20 +143,7 @@ def _again(file: IO[bytes]) -> IO[bytes]:
     return other
 
 
-def _has_tiles(file: IO[bytes]) -> bool:
-    """Whether an image of a FITS file is tile-compressed; False where its headers cannot be read."""
-    from astropy.io import fits
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with fits.open(file, disable_image_compression=True) as hdus:
-                return any(hdu.header.get("ZIMAGE") is True for hdu in hdus)
-        except Exception:  # whoever lists the images says in one sentence what is wrong with them
-            return False
-
-
-def _unpack_tiles(path: str, file: IO[bytes]) -> IO[bytes]:
+def _unpack_tiles(path: str, file: IO[bytes], places: list[Place]) -> IO[bytes]:
     """Write a FITS file of the same extensions in the same order, none of them compressed."""
     from astropy.io import fits
 
@@ -163,33 +151,27 @@ def _unpack_tiles(path: str, file: IO[bytes]) -> IO[bytes]:
     source = np.asarray(np.memmap(file, np.uint8, "r"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        places = []
-        with fits.open(_again(file), disable_image_compression=True) as hdus:
-            for index, hdu in enumerate(hdus):
-                info = hdu.fileinfo()
-                begin, end = info["datLoc"], info["datLoc"] + info["datSpan"]
-                tiles = hdu.header.get("ZIMAGE") is True
-                if tiles:
-                    _check_sum(f"{path}[{index}]", source[begin:end], hdu.header.get("DATASUM"), end - begin)
-                places.append((tiles, info["hdrLoc"], end))
-        with fits.open(_again(file), do_not_scale_image_data=True) as hdus:
-            for index, (tiles, begin, end) in enumerate(places):
-                if not tiles:
-                    out.write(source[begin:end].data)
-                    continue
-                try:
+        for index, place in enumerate(places):
+            if not place.tiles:
+                out.write(source[place.header : place.end].data)
+                continue
+            try:
+                with fits.open(_again(file), disable_image_compression=True) as hdus:
+                    stated = hdus[index].header.get("DATASUM")
+                _check_sum(f"{path}[{index}]", source[place.data : place.end], stated, place.end - place.data)
+                with fits.open(_again(file), do_not_scale_image_data=True) as hdus:
                     header, slabs = _decoded(hdus[index])
                     size = out.write(header)
                     for slab in slabs:
                         size += out.write(slab.data)
-                except OSError:
-                    raise
-                except Exception as error:  # astropy's codecs raise whatever they stumble over
-                    raise InputError(
-                        f"{path}[{index}] has compressed tiles that cannot be read ({reason(error)}): get a "
-                        "fresh copy of it"
-                    ) from error
-                out.write(bytes(-size % FITS_BLOCK))
+            except (InputError, OSError):
+                raise
+            except Exception as error:  # astropy's codecs raise whatever they stumble over
+                raise InputError(
+                    f"{path}[{index}] has compressed tiles that cannot be read ({reason(error)}): get a "
+                    "fresh copy of it"
+                ) from error
+            out.write(bytes(-size % BLOCK))
     return out
 
 
