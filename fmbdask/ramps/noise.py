@@ -93,7 +93,6 @@ def measure_noise(
     tables: Tables,
     offsets: Offsets,
     blocks: list[Region],
-    floor: float,
 ) -> Noise:
     """Measure the noise prior of each amplifier, and the scale of its significances, on a sample.
 
@@ -107,8 +106,6 @@ def measure_noise(
         Frames in use; ``pattern`` (3, N), ``tables`` and ``offsets`` are theirs.
     blocks : list of Region
         The sample.
-    floor : float
-        Smallest ratio of Poisson to read variance.
 
     Returns
     -------
@@ -128,9 +125,7 @@ def measure_noise(
         rho_variance = np.maximum(own, 0.02 * found.variance).astype(np.float32)
     levels = saturation_levels(ramp, detector)
     features = [
-        _features(
-            ramp, detector, used, pattern, tables, offsets, b, rho_variance, detector.poisson, floor, levels
-        )
+        _features(ramp, detector, used, pattern, tables, offsets, b, rho_variance, detector.poisson, levels)
         for b in blocks
     ]
     sound = np.concatenate([_sound(ramp, used, b) for b in blocks])
@@ -272,7 +267,6 @@ def _features(
     block: Region,
     rho_variance: Float,
     poisson: float,
-    floor: float,
     levels: Float | None,
 ) -> Float:
     """Features of a block with a prior that says nothing."""
@@ -280,6 +274,6 @@ def _features(
     prior = make_prior(block.shape[1], 1.0, 0.0, np.inf, poisson, per_column)
     return temporal.temporal_features(
         read(ramp, block), used, tables, prior, region_offsets(offsets, block),
-        pattern=pattern, rho_floor=floor,
+        pattern=pattern,
         saturation=detector.saturation if levels is None else levels[block.y, block.x],
     )  # fmt: skip

@@ -136,7 +136,7 @@ def prepare(
     offsets = make_offsets(
         tables, columns, rows, correction.column, correction.gradient, correction.height, correction.row
     )
-    noise = measure_noise(ramp, detector, found, used, pattern, tables, offsets, blocks, floor)
+    noise = measure_noise(ramp, detector, found, used, pattern, tables, offsets, blocks)
     rho = tables.rho.astype(np.float64)
     if config.sigma_threshold is None:
         isolated = calibration.thresholds(pattern, rho, config.false_alarm_rate)

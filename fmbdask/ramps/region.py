@@ -92,7 +92,7 @@ def region_features(
     )  # fmt: skip
     return temporal.temporal_features(
         data, p.used, p.tables, prior, region_offsets(p.offsets, region),
-        pattern=p.pattern, rho_floor=p.rho_floor, usable=limits.usable, saturation=limits.saturation,
+        pattern=p.pattern, usable=limits.usable, saturation=limits.saturation,
         appearance_sigma=p.config.appearance_sigma,
     )  # fmt: skip
 

@@ -310,7 +310,6 @@ def temporal_features(
     offsets: Offsets,
     *,
     pattern: NDArray[np.float64],
-    rho_floor: float,
     usable: NDArray[np.bool_] | None = None,
     saturation: float | NDArray[np.float32] | None = None,
     appearance_sigma: float = 5.0,
@@ -327,8 +326,6 @@ def temporal_features(
         See :mod:`fmbdask_kernels.tables`; made for the N used frames and this block.
     pattern : (3, N) array
         The used frames, see :func:`fmbdask_kernels.covariance.read_pattern`.
-    rho_floor : float
-        Smallest ratio of Poisson to read variance that is assumed.
     usable : (T, ny, nx) bool array, optional
         False where a read of a pixel must not be used.
     saturation : float or (ny, nx) array, optional

@@ -48,9 +48,7 @@ class Block:
             tables, nx, ny, self.column[:, x], self.gradient[:, x], self.height[y], self.row[:, y]
         )
         masks = {k: v[..., y, x] if np.ndim(v) > 1 else v for k, v in masks.items()}
-        return temporal_features(
-            data, self.used, tables, prior, offsets, pattern=self.pattern, rho_floor=FLOOR, **masks
-        )
+        return temporal_features(data, self.used, tables, prior, offsets, pattern=self.pattern, **masks)
 
     def expected(self, y: int, x: int, good: NDArray[np.bool_]) -> dict[str, float]:
         """The reference at one pixel; ``good`` (N,) are its usable reads."""

@@ -55,7 +55,7 @@ class Problem:
         """One pass over the block, or over ``data`` in its place."""
         return temporal_features(
             self.data if data is None else data, self.used, self.tables, self.prior, self.offsets,
-            pattern=self.pattern, rho_floor=RHO_FLOOR,
+            pattern=self.pattern,
         )  # fmt: skip
 
 
