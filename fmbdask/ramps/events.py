@@ -174,8 +174,9 @@ def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int,
     core_area, _, _, core_roundness, _ = _moments(core, core_y, core_x, count)
     is_round = roundness > ROUND
     if bounds is not None:
-        is_round |= _cut(owner, y, x, area, bounds)
-    snowball = fired & is_round & (area >= min_pixels)
+        is_round |= _cut(owner, y, x, area, bounds) & (core_area >= CORE_PIXELS)
+    # weak steps, which touch by chance more often, may be the rim of a snowball, but not one of their own
+    snowball = fired & is_round & (area >= min_pixels) & (steps["significance"][best] >= STRONG)
     snowball |= fired & is_round & (core_area >= CORE_PIXELS) & (core_roundness > ROUND) & (area > core_area)
     sigma = steps["sigma"][best]
     height = np.where(sigma > 0, steps["amplitude"][best] / np.where(sigma > 0, sigma, 1), np.inf)
@@ -243,7 +244,8 @@ def find_events(
     snowball_min_pixels : int
         Fewest pixels of a snowball without a saturated core.
     bounds : (int, int, int, int), optional
-        First and last row, first and last column that see light: snowballs that these cut need not be round.
+        First and last row, first and last column that see light: snowballs with a saturated core that these
+        cut need not be round.
 
     Returns
     -------

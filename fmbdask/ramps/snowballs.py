@@ -17,6 +17,9 @@ MODEL_ERROR = 0.03
 #: Least pixels of a ring, and least rings of a fit.
 RING_PIXELS, RINGS = 3, 3
 
+#: Share of the noise of a pixel from which the halo covers it: the profile is uncertain where it is faint.
+COVERED = 0.8
+
 #: Fall of chi^2 that a flat core has to bring to be believed.
 PARAMETER_COST = 10.0
 
@@ -40,7 +43,7 @@ class Halo:
     centre : (float, float)
         Row and column in the window [pixel].
     covered : (h, w) bool array
-        The core, and the pixels where the halo is at least their noise.
+        The core, and the pixels where the halo is at least ``COVERED`` times their noise.
     """
 
     radius: float
@@ -103,7 +106,7 @@ def fit_halo(
     if amplitude <= noise:
         return Halo(core_radius, core_radius, 0.0, math.nan, _axis_ratio(inner), centre, inner.copy())
     halo = amplitude * np.exp(-np.maximum(distance - core_radius, 0.0) / scale)
-    covered = inner | (halo >= np.where(sigma > 0, sigma, noise))
+    covered = inner | (halo >= COVERED * np.where(sigma > 0, sigma, noise))
     end = core_radius + scale * math.log(amplitude / noise)
     level = max(amplitude / math.e, 3 * noise)
     standing = core | (good & (steps > level) & (distance <= end))
