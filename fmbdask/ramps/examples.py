@@ -112,8 +112,9 @@ def _example(
     else:
         picture = window_steps(lambda region: read(ramp, region), p, window, int(event["first_frame"]))[0]
         shows = "step"
-    mine = steps[(steps["integration"] == event["integration"]) & (steps["event_id"] == event["event_id"])]
-    y, x = _pixels(event, mine)
+    # tracks may leave the picture
+    near = steps["y"].between(window.y0, window.y1 - 1) & steps["x"].between(window.x0, window.x1 - 1)
+    y, x = _pixels(event, steps[near & (steps["event_id"] == event["event_id"])])
     level = np.full(window.shape, detector.saturation, np.float32)
     if levels is not None:
         level = levels[window.y, window.x]

@@ -86,10 +86,10 @@ def test_numpy_files_have_an_axis_for_several_integrations_only(
 def test_strips_are_written_one_row_of_chunks_at_a_time() -> None:
     ramp = made_up()
     target = np.zeros(ramp.shape, ">f4")
-    write_strips(ramp, target)
+    write_strips(ramp, lambda: target)
     np.testing.assert_array_equal(target, ramp.values)
     again = np.zeros(ramp.shape, np.float32)
-    write_strips(ramp.compute(), again)
+    write_strips(ramp.compute(), lambda: again)
     np.testing.assert_array_equal(again, ramp.values)
 
 

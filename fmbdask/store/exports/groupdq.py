@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,10 @@ def write_ramp_file(
             place = _reserve(stream, "PIXELDQ", 32, pixels.shape, {"BZERO": 2**31, "BSCALE": 1})
             group_place = _reserve(stream, "GROUPDQ", 8, groups.shape, {})
         for dtype, offset, values in ((">f4", at, science), ("u1", group_place, groups)):
-            target = np.memmap(temporary, dtype, "r+", offset, values.shape)
-            write_strips(values, target)
-            target.flush()
-            del target
+            write_strips(values, partial(np.memmap, temporary, dtype, "r+", offset, values.shape))
         small = np.memmap(temporary, ">i4", "r+", place, pixels.shape)
         small[...] = flags
         small.flush()
-        del small
     return Path(path)
 
 

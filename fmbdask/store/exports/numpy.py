@@ -54,10 +54,8 @@ def write_processed(path: str | os.PathLike[str], ramp: xr.DataArray, *, overwri
     """
     shape = ramp.shape[1:] if ramp.shape[0] == 1 else ramp.shape
     with atomic(Path(path), overwrite=overwrite) as temporary:
-        target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        write_strips(ramp, target.reshape(ramp.shape))
-        target.flush()
-        del target
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+        write_strips(ramp, lambda: np.lib.format.open_memmap(temporary, mode="r+").reshape(ramp.shape))
     return Path(path)
 
 
