@@ -171,6 +171,8 @@ def _window(detector: Detector, event: pd.Series) -> Region:
     if event["type"] == "snowball":
         y, x = round(event["y"]), round(event["x"])
         half = max(half, int(RADII * float(np.nan_to_num(event["radius"], nan=HALF_WIDTH))))
+    else:
+        half = max(half, int(np.sqrt(event["spatial_extent"])))
     rows, columns = detector.active
     return Region(
         int(event["integration"]), *_span(y, half, rows.start, rows.stop),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Strength of ink for the first, second and third pixel of an event.
 SHADES = (1.0, 0.55, 0.3)
-#: Counts up to which the axis of a snowball is linear [DN].
+#: Counts up to which the axis of an event that saturates is linear [DN].
 LINEAR = 100.0
 #: Reads beyond which dots would merge.
 DOTS = 150
@@ -129,7 +129,7 @@ def draw_series(axes: Axes, event: xr.Dataset, kind: Kind, *, first: bool) -> No
         lowest.append(np.min(seen, initial=0.0))
         highest.append(np.max(seen, initial=0.0))
     low, high = min(lowest), max(highest)
-    if kind.name == "snowball":
+    if event.attrs.get("n_saturated", 0) > 0:
         # a core of 60,000 and a halo of 100 in one panel
         axes.set_yscale("asinh", linear_width=LINEAR)
         axes.set_ylim(1.5 * min(low, -LINEAR), 2 * high)
@@ -186,9 +186,10 @@ def contrast(picture: Floats) -> AsinhNorm:
     finite = picture[np.isfinite(picture)]
     if finite.size == 0:
         return AsinhNorm(1.0, vmin=0.0, vmax=1.0)
-    low, middle = np.percentile(finite, [2.0, 50.0])
-    noise = max(float(middle - low), 1e-9)
-    return AsinhNorm(5 * noise, vmin=low, vmax=max(float(finite.max()), low + 4 * noise))
+    middle = float(np.median(finite))
+    noise = max(1.4826 * float(np.median(np.abs(finite - middle))), 1e-9)
+    low = middle - 3 * noise
+    return AsinhNorm(10 * noise, vmin=low, vmax=max(float(finite.max()), middle + 5 * noise))
 
 
 def ticks(norm: AsinhNorm) -> Floats:

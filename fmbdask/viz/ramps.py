@@ -170,7 +170,9 @@ def counts(events: pd.DataFrame, *, frames: int, title: str = "") -> Figure:
         strength.set_xscale("log")
     strength.set(xlabel=f"amplitude{unit(events, 'amplitude')}", ylabel="events", title="Strength")
 
-    edges = np.linspace(0, frames, min(frames, 30) + 1)
+    # whole frames in every bin: other widths make a comb
+    width = -(-frames // 30)
+    edges = np.arange(0, frames + width, width)
     stacks = [of_kind(events, kind)["first_frame"].dropna().to_numpy() for kind in KINDS]
     time.hist(stacks, edges.tolist(), stacked=True, color=colours, label=names)
     time.set(xlim=(0, frames), xlabel="first frame", ylabel="events", title="Time of arrival")

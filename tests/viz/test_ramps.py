@@ -63,7 +63,7 @@ def test_counts_add_up() -> None:
     number, strength, time = counts(events, frames=40).axes
     assert [bar.get_width() for bar in number.patches] == [12, 12, 1]
     stacked = max(bar.get_y() + bar.get_height() for bar in time.patches)
-    highest = np.histogram(events["first_frame"], np.linspace(0, 40, 31))[0].max()
+    highest = np.histogram(events["first_frame"], np.arange(0, 41, 2))[0].max()
     assert stacked == highest
     assert strength.get_xlabel() == "amplitude [electron]"
 
