@@ -127,3 +127,24 @@ def test_algebra_equals_dense_regression(pattern: str) -> None:
     np.testing.assert_allclose([slope + change, spread], [beta[0], gram[0, 0]], rtol=1e-6)
     rest = d - design @ beta
     np.testing.assert_allclose(rss, rest @ inverse @ rest, rtol=1e-7)
+
+
+def test_a_ramp_does_not_depend_on_its_neighbours() -> None:
+    """Tables are shared between ramps of equal reads and ratio; the bits stay the same in any order."""
+    rng = np.random.default_rng(12)
+    n = 60
+    ramps = np.concatenate([noisy(rng, bends(rng, kind, 40, n)) for kind in ("curve", "decay", "kink")])
+    used = rng.random(ramps.shape) > 0.05 * (rng.random(len(ramps)) > 0.5)[:, None]
+    rho = rng.uniform(0.005, 3, len(ramps))
+    order = rng.permutation(len(ramps))
+
+    def run(at: np.ndarray):  # type: ignore[no-untyped-def]
+        pattern = covariance.read_pattern(np.arange(n))
+        return fit_steps(ramps[at], used[at], SIGMA**2, 50.0, rho[at], 0.005, 1.0, 4.5, pattern)
+
+    together, shuffled = run(np.arange(len(ramps))), run(order)
+    for a, b in zip(together, shuffled, strict=True):
+        np.testing.assert_array_equal(a[order], b)
+    alone = run(np.array([7]))
+    for a, b in zip(together.at(np.array([7])), alone, strict=True):
+        np.testing.assert_array_equal(a, b)

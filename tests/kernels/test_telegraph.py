@@ -258,3 +258,19 @@ def test_masked_and_short_ramps() -> None:
     assert not found[:5].any()
     assert found[5:].mean() > 0.9
     assert np.all(used[np.flatnonzero(found), result.first_frame[found]])
+
+
+def test_a_hit_that_dwarfs_the_flips_is_told_apart() -> None:
+    rng = np.random.default_rng(8)
+    k, n, sigma = 40, 200, 10.0
+    state = np.cumsum(rng.random((k, n)) < 0.06, axis=1) % 2
+    ramps = rng.normal(0, sigma, (k, n)) + 6 * sigma * state + 60 * sigma * (np.arange(n) >= 90)
+    pattern, used = read_pattern(np.arange(n)), np.ones((k, n), bool)
+    steps = fit_steps(ramps, used, sigma**2, 50.0, 0.005, 0.005, 1.0, 5.0, pattern, 24)
+    fit = fit_telegraph(ramps, used, sigma**2, 50.0, steps.rho, 0.005, 1.0, pattern, steps)
+    marked = (fit.hits[:, None] >> np.arange(24)) & 1 > 0
+    found = is_telegraph(fit)
+    assert found.mean() > 0.8
+    at_hit = np.abs(steps.frame - 90) <= 1
+    assert np.all((marked & at_hit)[found].any(axis=1))
+    assert (marked & ~at_hit)[found].any(axis=1).mean() < 0.05
