@@ -1,19 +1,24 @@
-"""`fmbdask bench`: how fast this machine is."""
+"""`fmbdask bench`: how fast this machine is, and how good the detector."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
+from fmbdask.cli.progress import progress
+
+app = typer.Typer(no_args_is_help=True, help="Measure speed and quality on this machine.")
+
+Quick = Annotated[bool, typer.Option("--quick", help="A small version, in less than a minute.")]
 
 
 @app.callback()
 def group() -> None:
-    """Measure speed on this machine."""
+    """Measure speed and quality on this machine."""
 
 
 @app.command(epilog="Example: fmbdask bench kernels")
@@ -37,3 +42,40 @@ def kernels(
         table.add_row(row.name, f"{row.value:.3g}", row.unit, row.note)
     table.columns[1].justify = "right"
     Console().print(table)
+
+
+@app.command(epilog="Example: fmbdask bench truth -o truth --quick")
+def truth(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of tables and figures.")] = Path("bench"),
+    quick: Quick = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Exposures of each setting and size.")] = 3,
+    ramps: Annotated[
+        int | None, typer.Option(min=1, help="Clean ramps of each kind of noise and length.")
+    ] = None,
+) -> None:
+    """Hold the detector against simulated exposures, and its false-alarm rate against clean ramps."""
+    from fmbdask.survey.bench.truth import plan_of, truth_files
+
+    with progress() as report:
+        text, paths = truth_files(plan_of(quick, seeds, ramps), out, report)
+    typer.echo(text)
+    for path in paths:
+        typer.echo(path)
+
+
+@app.command(epilog="Example: fmbdask bench peers -o peers --quick")
+def peers(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of table and figure.")] = Path("bench"),
+    quick: Quick = False,
+    env: Annotated[
+        Path | None, typer.Option("--env", help="Environment of the other tools; in the cache by default.")
+    ] = None,
+) -> None:
+    """Search the same exposures with stcal and ohana, in an environment of their own that is built once."""
+    from fmbdask.survey.bench.peers import peers_files
+
+    with progress() as report:
+        text, paths = peers_files(out, quick=quick, env=env, report=report)
+    typer.echo(text)
+    for path in paths:
+        typer.echo(path)

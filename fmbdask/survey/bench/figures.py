@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 #: One colour a setting, from quiet to hard; dashes for the longer ramps.
 PALETTE = ("#4c6a92", "#5b9a68", "#d08a1d", "#b8405e", "#7b5aa6")
 DASHES = ("-", "--", ":")
+#: Ticks of amplitude and light.
+TICKS = (0.5, 1, 2, 3, 5, 10, 20, 50)
 COLOURS = {kind.name: kind.colour for kind in KINDS}
 
 
@@ -66,7 +67,9 @@ def curves(tables: Mapping[str, pd.DataFrame], name: str, label: str) -> Figure:
                 np.sqrt(low * high), line["completeness"], style, color=colour, marker="o", ms=3, label=text
             )
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+        ax.set_xticks(TICKS, [f"{t:g}" for t in TICKS])
+        ax.minorticks_off()
+        ax.set_xlim(0.9 * table["from"].clip(lower=0.25).min(), 2.2 * table["from"].max())
         ax.set_xlabel(label)
         ax.set_title(kind.plural)
         ax.set_ylim(0, 1.03)

@@ -68,9 +68,10 @@ def judge_slopes(found: Detection, truth: Truth, config: SimulationConfig, seed:
     Returns
     -------
     DataFrame
-        One row a group of pixels, ``pixels_of`` one of :data:`GROUPS`: ``pixels``, their number; ``scatter`` (robust, in units of the ideal error of a ramp without events;
-        not for saturated ones), ``bias`` (median error in units of the ideal one), ``pull`` (robust width of
-        errors over stated errors) and ``outliers`` (share of pulls beyond 5).
+        One row a group of pixels, ``pixels_of`` one of :data:`GROUPS`: ``pixels``, their number; ``scatter``
+        (robust, in units of the ideal error of a ramp without events; not for saturated ones), ``bias``
+        (median error in units of the ideal one), ``pull`` (robust width of errors over stated errors) and
+        ``outliers`` (share of pulls beyond 5).
     """
     plan = plan_exposure(config, Exposure(seed, 0, 0, False, 0), "slopes")
     maps = plan.maps(0, config.image_shape[0])

@@ -82,7 +82,7 @@ def plan_of(quick: bool = False, seeds: int = 3, ramps: int | None = None) -> Pl
 
 
 def truth_files(plan: Plan, out: Path, report: Report | None = None) -> tuple[str, list[Path]]:
-    """Measure, and write ``truth.txt``, a CSV file a table and the figures; returns the text and the paths."""
+    """Measure; write ``truth.txt``, a CSV file a table and the figures. Returns the text and the paths."""
     tables = truth(plan, report)
     text = as_text(printed(tables))
     paths = write_tables(tables, text, out, "truth")
