@@ -73,8 +73,9 @@ def frames(folder: Path) -> Path:
 
 
 def jwst(folder: Path) -> Path:
-    groups = np.zeros((1, *SHAPE), np.uint8)
-    extra = {"GROUPDQ": groups, "PIXELDQ": np.zeros(SHAPE[1:], np.uint32)}
+    # flags that mean nothing here, for zeros must not come from another extension
+    groups = np.full((1, *SHAPE), 8, np.uint8)
+    extra = {"GROUPDQ": groups, "PIXELDQ": np.full(SHAPE[1:], 0x40404040, np.uint32)}
     header = {"NINTS": 1, "NGROUPS": 6, "NFRAMES": 8, "GROUPGAP": 2, "TFRAME": 10.0, "TGROUP": 100.0}
     place = {"INSTRUME": "NIRCAM", "SUBSTRT1": 1, "SUBSTRT2": 1}
     return write_jwst(folder / "x.fits", ramp((1, *SHAPE)), extra, **header, **place)

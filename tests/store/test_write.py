@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,9 @@ def test_a_flipped_byte_is_found(tmp_path: Path, jwst: Path, place: int) -> None
 
 def test_a_chunk_that_cannot_be_decoded_is_told_when_read(tmp_path: Path, jwst: Path) -> None:
     out = ingest(jwst, tmp_path / "a.zarr")
-    chunk_file(out).write_bytes(b"no blosc")
+    content = bytearray(chunk_file(out).read_bytes())
+    content[:4] = b"\xff" * 4
+    chunk_file(out).write_bytes(content)
     with pytest.raises(
         InputError, match=r"a\.zarr cannot be read at rows 0-36, columns 0-49 .*write the store"
     ):
@@ -406,3 +409,11 @@ def test_names_that_join_to_the_same_text_are_told_apart() -> None:
 def test_an_exposure_given_twice_is_refused() -> None:
     with pytest.raises(InputError, match=r"x\.fits is given 2 times"):
         result_names(["a/x.fits", "a/../a/x.fits"])
+
+
+def test_a_chunk_that_was_cut_short_is_not_read(tmp_path: Path, jwst: Path) -> None:
+    out = ingest(jwst, tmp_path / "a.zarr")
+    chunk = chunk_file(out)
+    os.truncate(chunk, chunk.stat().st_size // 2)
+    with pytest.raises(InputError, match=r"is truncated or damaged: write the store again"):
+        open_ramp(out).compute()

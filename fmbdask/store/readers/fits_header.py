@@ -235,12 +235,12 @@ def read_attrs(
     instrument = attrs.get("instrument", "").upper()
     # along rows the amplifiers of NIRISS and NIRSpec lie the other way: column amplifiers would be wrong
     outputs = number(header, path, "NOUTPUTS")
-    if outputs is not None and abs(int(header.get("FASTAXIS", 1))) == 1:
+    if outputs is not None and header.get("FASTAXIS", 1) in (1, -1):
         attrs["amplifiers"] = int(outputs)
         attrs["amplifier_layout"] = str(header.get("AMPLAYOU", "contiguous")).strip().lower()
     if instrument == "MIRI":
         attrs["amplifiers"], attrs["amplifier_layout"] = 4, "interleaved"
-    border = header["REFBORD"] if "REFBORD" in header else _detector_border(header, instrument, shape)
+    border = header["REFBORD"] if "REFBORD" in header else _detector_border(header, path, instrument, shape)
     if border is not None:
         attrs["reference_border"] = border
     return attrs
@@ -283,7 +283,7 @@ def parse_border(value: Any, what: str) -> list[int]:
     parts = value.split(",") if isinstance(value, str) else value
     try:
         sides = [int(p) for p in parts] if isinstance(parts, (list, tuple)) else [int(parts)] * 4
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         sides = []
     if len(sides) == 1:
         sides *= 4
@@ -293,7 +293,7 @@ def parse_border(value: Any, what: str) -> list[int]:
 
 
 def _detector_border(
-    header: Mapping[str, Any], instrument: str, shape: tuple[int, int, int, int]
+    header: Mapping[str, Any], path: str, instrument: str, shape: tuple[int, int, int, int]
 ) -> list[int] | None:
     """Find which edges of a JWST (sub)array are reference pixels, from where it lies on the detector.
 
@@ -301,20 +301,20 @@ def _detector_border(
     columns left and right of 1032 columns, none above and below).
     """
     rows, columns = shape[2:]
-    left = header.get("SUBSTRT1", header.get("COLSTART") if instrument == "MIRI" else None)
-    bottom = header.get("SUBSTRT2")
+    left = number(header, path, "SUBSTRT1", *(["COLSTART"] if instrument == "MIRI" else []))
+    bottom = number(header, path, "SUBSTRT2")
     if left is None:
         return None
     if instrument == "MIRI":
-        return [0, 0, 4 * (int(left) == 1), 4 * (int(left) + columns - 1 == MIRI_COLUMNS)]
+        return [0, 0, 4 * (left == 1), 4 * (left + columns - 1 == MIRI_COLUMNS)]
     if bottom is None or instrument not in DETECTOR_BORDER:
         return None
     width = DETECTOR_BORDER[instrument]
     return [
-        width * (int(bottom) == 1),
-        width * (int(bottom) + rows - 1 == H2RG_SIZE),
-        width * (int(left) == 1),
-        width * (int(left) + columns - 1 == H2RG_SIZE),
+        width * (bottom == 1),
+        width * (bottom + rows - 1 == H2RG_SIZE),
+        width * (left == 1),
+        width * (left + columns - 1 == H2RG_SIZE),
     ]
 
 

@@ -59,7 +59,11 @@ class FileMap:
         if self.kind == "zarr":
             import zarr
 
-            return np.asarray(zarr.open_array(f"{self.path}/{self.member}", mode="r")[...])
+            from .zarr import check_blosc
+
+            array = zarr.open_array(f"{self.path}/{self.member}", mode="r")
+            check_blosc(self.path, self.member, array, (0,) * len(self.shape), self.shape)
+            return np.asarray(array[...])
         if self.kind == "hdf5":
             from .hdf5 import opened
 

@@ -3,9 +3,9 @@
 Ramps are read square by square through all frames, which neither compression allows: a gzip stream has no
 middle, and tiles are mostly single rows, of which a square would decode every one in full. So the whole file
 is unpacked when it is opened, into a temporary file without a name that vanishes with the process or when
-other files have taken its place. Unpacking costs one pass (measured on one core: gzip 0.25 GB/s, RICE 0.1
-GB/s of unpacked data) and the unpacked size on the disk of temporary files (TMPDIR), again in every process
-that reads: `fmbdask ramps ingest` pays once for all.
+other files have taken its place. Unpacking costs one pass (measured on one core, per second of unpacked data:
+gzip and RICE 0.1 GB, gzip tiles 0.05 GB) and the unpacked size on the disk of temporary files (TMPDIR), again
+in every process that reads: `fmbdask ramps ingest` pays once for all.
 """
 
 from __future__ import annotations
