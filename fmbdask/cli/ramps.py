@@ -208,7 +208,11 @@ def show(
         Path | None, typer.Option(help="The exposure, where it is no longer at the place it was read from.")
     ] = None,
 ) -> None:
-    """Draw figures of what was found, as PNG files beside the results."""
+    """Draw what was found, as PNG files beside the results.
+
+    overview.png: every event on the rate image; counts.png: numbers, strengths and dates; gallery.png: the
+    strongest events of each kind, with the corrected counts of their pixels and the fitted models.
+    """
     from fmbdask.survey.show import show_result
 
     for result in results:
