@@ -22,6 +22,8 @@ CHI_EXCESS = 3.5
 #: Steps that rise only, and no more than these, explain a ramp when no more than this excess of chi^2 is left
 #: [sigma].
 FEW, EXPLAINED = 1, 1.5
+#: A step of a telegraph pixel is a hit when it is larger than its flips by this factor.
+DWARFS = 1.8
 #: A step merely undoes negative ones when it is smaller than this many times their sum.
 UNDONE = 2.5
 
@@ -163,7 +165,10 @@ def refit(
         passed = is_telegraph(fit, min_evidence=least, min_margin=least)
         table = _telegraph_table(fit, passed, p, region, rows[open_], columns[open_])
         chosen = open_[passed]
-        two_level[chosen], hits[chosen] = True, fit.hits[passed]
+        two_level[chosen] = True
+        # what is not much larger than the flips as fitted is one of them
+        dwarfs = steps.amplitude[chosen] > DWARFS * fit.amplitude[passed][:, None]
+        hits[chosen] = fit.hits[passed] & (dwarfs << np.arange(dwarfs.shape[1])).sum(axis=1)
         rate[chosen], rate_error[chosen] = fit.rate[passed], fit.rate_error[passed]
     # what the steps left over: before they were found, they were part of it
     own = steps.rss / _free(steps, used)
