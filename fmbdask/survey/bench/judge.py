@@ -100,15 +100,17 @@ def judge(found: Detection, truth: Truth) -> Judged:
             "real": ~found.events.index.isin(every.false.index),
         }
     )
-    false = score.false.assign(on=_owners(score.false, truth))
+    false = score.false.assign(on=owners(score.false, truth))
     return Judged(pd.DataFrame(rows), events, detections, score.missed, false)
 
 
-def _owners(false: pd.DataFrame, truth: Truth) -> list[str]:
+def owners(false: pd.DataFrame, truth: Truth) -> list[str]:
     """Kind of the true event that owns the peak of each detection; empty where there is none."""
     places = zip(truth.pixels["y"].tolist(), truth.pixels["x"].tolist(), strict=True)
     owner = dict(zip(places, truth.pixels["type"], strict=True))
-    return [owner.get(at, "") for at in zip(false["peak_y"].tolist(), false["peak_x"].tolist(), strict=True)]
+    names = ("peak_y", "peak_x") if "peak_y" in false else ("y", "x")
+    peaks = (false[name].round().astype(int).tolist() for name in names)
+    return [owner.get(at, "") for at in zip(*peaks, strict=True)]
 
 
 def _events(truth: Truth, missed: pd.DataFrame) -> pd.DataFrame:

@@ -10,14 +10,14 @@ from fmbdask.viz.style import styled
 
 #: One colour and marker a tool.
 MARKS = (("#e6317d", "D"), ("#8a929c", "o"), ("#4c6a92", "s"), ("#d08a1d", "^"))
-#: Column, title, and the smallest value shown on a logarithmic axis (None: a share from 0 to 1).
+#: Column, title, and the range of a logarithmic axis (None: linear).
 PANELS = (
-    ("hits_found", "cosmic rays: completeness", None),
-    ("hits_pure", "cosmic rays: purity", None),
-    ("telegraph_found", "telegraph: completeness", None),
-    ("clean_flagged", "clean ramps flagged", 1e-6),
-    ("cpu_s", "CPU seconds", 1e-2),
-    ("per_byte", "memory / exposure", 0.1),
+    ("hits_found", "hits found", None),
+    ("hits_pure", "hits pure", None),
+    ("telegraph_found", "telegraph found", None),
+    ("clean_flagged", "clean ramps flagged", (1e-6, 1.0)),
+    ("cpu_s", "CPU time [s]", (0.01, 100.0)),
+    ("per_byte", "memory / exposure", None),
 )
 
 
@@ -27,18 +27,20 @@ def peers_figure(table: pd.DataFrame) -> Figure:
     cases = list(dict.fromkeys(zip(table["setting"], table["frames"], strict=True)))
     figure = Figure(figsize=(13.0, 0.34 * len(cases) + 1.7), layout="constrained")
     axes = figure.subplots(1, len(PANELS), sharey=True)
-    for ax, (column, title, floor) in zip(axes, PANELS, strict=True):
+    for ax, (column, title, span) in zip(axes, PANELS, strict=True):
         for (tool, own), (colour, mark) in zip(table.groupby("tool", sort=False), MARKS, strict=False):
             if column not in own or own[column].isna().all():
                 continue
             at = [cases.index(c) for c in zip(own["setting"], own["frames"], strict=True)]
             values = own[column].to_numpy(np.float64)
-            shown = values if floor is None else np.maximum(values, floor)
+            shown = values if span is None else np.clip(values, *span)
             ax.plot(shown, at, mark, color=colour, label=tool, ms=6, clip_on=False)
-        if floor is None:
-            ax.set_xlim(-0.02, 1.02)
-        else:
+        if span:
             ax.set_xscale("log")
+            ax.set_xlim(*span)
+            ax.minorticks_off()
+        else:
+            ax.set_xlim(0, max(1.02, 1.05 * table[column].max()) if column in table else 1)
         ax.set_title(title, fontsize=10)
     axes[0].set_yticks(range(len(cases)), [f"{s}, {f} frames" for s, f in cases])
     axes[0].invert_yaxis()
