@@ -113,7 +113,7 @@ def read_images(path: str, stamp: Stamp, *, constants: bool = False) -> tuple[di
                             name=str(header.get("EXTNAME", "")).strip().upper(),
                             version=int(header.get("EXTVER", 1)),
                             shape=shape,
-                            scaling=_scaling(header),
+                            scaling=_scaling(header, f"{path}[{index}]"),
                             offset=int(hdu.fileinfo()["datLoc"]),
                             header=header,
                             constant=constant,
@@ -134,15 +134,21 @@ def read_images(path: str, stamp: Stamp, *, constants: bool = False) -> tuple[di
     return primary, images
 
 
-def _scaling(header: Mapping[str, Any]) -> Scaling:
+def _scaling(header: Mapping[str, Any], where: str) -> Scaling:
     """Read BITPIX, BSCALE, BZERO and BLANK."""
     bitpix = int(header["BITPIX"])
-    blank = header.get("BLANK") if bitpix > 0 else None
+    values = {"BSCALE": header.get("BSCALE", 1.0), "BZERO": header.get("BZERO", 0.0)}
+    if bitpix > 0 and "BLANK" in header:
+        values["BLANK"] = header["BLANK"]
+    for keyword, value in values.items():
+        finite = isinstance(value, int | float) and math.isfinite(value)
+        if not finite or (keyword == "BSCALE" and value == 0):
+            raise InputError(
+                f"{where} says {keyword} = {value!r}: mend the header, it must be a finite number"
+            )
+    blank = values.get("BLANK")
     return Scaling(
-        bitpix,
-        float(header.get("BSCALE", 1.0)),
-        float(header.get("BZERO", 0.0)),
-        None if blank is None else int(blank),
+        bitpix, float(values["BSCALE"]), float(values["BZERO"]), None if blank is None else int(blank)
     )
 
 

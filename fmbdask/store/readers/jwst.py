@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...regions import Region
+from .decode import Scaling
 from .files import Stamp, words
 from .fits_cube import FitsCube, cube_from, with_rows
 from .fits_header import Image
@@ -86,17 +87,18 @@ def open_jwst(primary: Mapping[str, Any], images: Sequence[Image], stamp: Stamp)
     cube = cube_from(science, stamp, primary)
     maps: dict[str, FileMap] = {}
     flags = named.get("GROUPDQ")
-    if flags is not None and (flags.shape != science.shape or flags.scaling.bitpix != 8):
+    if flags is not None and (flags.shape != science.shape or flags.scaling != Scaling(8)):
         raise InputError(
             f"{flags.where} has shape {flags.shape} and BITPIX {flags.scaling.bitpix} where SCI has "
             f"{science.shape}: give bytes of SCI's shape or remove the extension"
         )
     pixels = named.get("PIXELDQ")
     if pixels is not None:
-        if pixels.shape != science.shape[2:]:
+        whole = pixels.scaling.bitpix > 0 and pixels.scaling.bscale == 1 and pixels.scaling.blank is None
+        if pixels.shape != science.shape[2:] or not whole:
             raise InputError(
-                f"{pixels.where} has shape {pixels.shape} where a frame of SCI has {science.shape[2:]}: "
-                "give it the shape of a frame or remove the extension"
+                f"{pixels.where} has shape {pixels.shape}, {pixels.scaling}, where a frame of SCI has "
+                f"{science.shape[2:]}: give integers in the shape of a frame or remove the extension"
             )
         maps["bad_pixel"] = FileMap(pixels.path, pixels.shape, "bool", str(pixels.index), bit=DO_NOT_USE)
     output = named.get("REFOUT")
