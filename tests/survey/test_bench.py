@@ -172,6 +172,7 @@ def test_flags_that_touch_are_one_event() -> None:
     ball = np.hypot(yy - 20, xx - 20) < 5
     flags[7, ball] = True
     cube[7:, ball] += 1000
+    flags[8, 20, 27] = True  # beside the snowball, one frame later
     events = events_of_flags(flags, cube).sort_values("y", ignore_index=True)
     assert events["type"].tolist() == ["cosmic_ray", "cosmic_ray", "snowball"]
     first = events.iloc[0]

@@ -13,6 +13,8 @@ from scipy import ndimage
 
 #: A group of flagged reads is a snowball with so many pixels and at least this axis ratio, else a cosmic ray.
 SNOWBALL_PIXELS, SNOWBALL_RATIO = 30, 0.7
+#: Other groups within so many radii and frames of a snowball belong to it.
+REACH, FRAMES = 3.0, 6
 COLUMNS = ("type", "y", "x", "peak_y", "peak_x", "first_frame", "significance")
 
 
@@ -46,7 +48,7 @@ def events_of_flags(flags: NDArray[np.bool_], cube: NDArray[np.floating[Any]]) -
     for k in size.index[size >= SNOWBALL_PIXELS]:
         if axis_ratio(places.loc[places["owner"] == k, ["y", "x"]].to_numpy(np.float64)) >= SNOWBALL_RATIO:
             kinds[k] = "snowball"
-    return pd.DataFrame(
+    events = pd.DataFrame(
         {
             "type": kinds,
             "y": middle["y"],
@@ -57,6 +59,13 @@ def events_of_flags(flags: NDArray[np.bool_], cube: NDArray[np.floating[Any]]) -
             "significance": peaks["jump"],
         }
     ).reset_index(drop=True)
+    own = np.zeros(count, np.bool_)
+    for k in np.flatnonzero(kinds == "snowball"):
+        away = np.hypot(events["y"] - events["y"][k], events["x"] - events["x"][k])
+        late = (events["first_frame"] - events["first_frame"][k]).abs()
+        own |= ((away <= REACH * np.sqrt(size.to_numpy()[k] / np.pi)) & (late <= FRAMES)).to_numpy()
+    kept: pd.DataFrame = events[(kinds == "snowball") | ~own]
+    return kept.reset_index(drop=True)
 
 
 def axis_ratio(places: NDArray[np.float64]) -> float:

@@ -55,7 +55,8 @@ in an exposure without events. CPU seconds of the search alone; peak memory abov
 [MB], and relative to the uint16 exposure.
 stcal and ohana get the ramp after our reference-pixel, common-mode and row correction, our flags of saturated
 and unsettled reads, and stcal the true noise of every pixel. Flagged reads of stcal that touch (26 neighbours
-in frame, row and column) are one event, a snowball from 30 pixels and an axis ratio of 0.7 on."""
+in frame, row and column) are one event, a snowball from 30 pixels and an axis ratio of 0.7 on, to which all
+belongs that is within 3 of its radii and 6 frames."""
 
 
 @dataclass(frozen=True)
