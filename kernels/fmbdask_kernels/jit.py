@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,6 +23,10 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 IMPORT = re.compile(r"^from \.(?: import )?(\w+)", re.MULTILINE)
 
 logger = logging.getLogger("fmbdask")
+
+#: Where a counter starts that is handed on: a bare 0 has a type of its own, for which numba would compile the
+#: callee once more.
+ZERO: Any = np.int64(0)
 
 
 def kernel(function: F) -> F:
@@ -38,8 +43,9 @@ def exact(function: F) -> F:
 
 
 def stage(function: F) -> F:
-    """Compile like :func:`kernel` for calls from kernels only, whose cache it becomes a part of."""
-    return cast(F, numba.njit(nogil=True, fastmath=FAST, error_model="numpy")(function))
+    """Compile like :func:`kernel` for calls from kernels only: no cache and no way in from Python."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast(F, numba.njit(nogil=True, fastmath=FAST, error_model="numpy", **options)(function))
 
 
 def _stamped(dispatcher: Any) -> Any:

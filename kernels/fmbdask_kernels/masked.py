@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from . import planes as to
 from .covariance import factor, solve, timing
-from .jit import kernel, stage
+from .jit import ZERO, kernel, stage
 from .noise import rho_bin, standardise
 from .tables import Offsets, Prior, Tables
 
@@ -127,7 +127,7 @@ def compress(reads, good, offset, value, corrected, where):
 @stage
 def spread(value, where, m, work):
     """Differences of reads without a gap: (how many, median, deviation, largest, its index)."""
-    count, peak, peak_at = 0, -1.0, 0
+    count, peak, peak_at = ZERO, -1.0, 0
     for i in range(m):
         if where[i + 1] - where[i] == 1:
             v = value[i + 1] - value[i]

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from .jit import kernel
+from .jit import kernel, stage
 from .twolevel import DOF_LIMIT, LEVEL, NOISY_DOF, NOISY_LOG, READ, TIME, census, log_sum
 
 
@@ -65,7 +65,7 @@ def filtered(reads, n, path, amplitude, slope, rho, floor, up, down, scale):
     return total + math.log(product), squares
 
 
-@kernel
+@stage
 def weigh(total, m, scale, weight):
     """Log posterior of a variance of ``scale`` with a prior of ``weight`` degrees of freedom, integrated."""
     return (
@@ -78,7 +78,7 @@ def weigh(total, m, scale, weight):
     )
 
 
-@kernel
+@stage
 def evidence_of_all_paths(reads, n, path, flat, fit, slope, rss, rho, floor, dof):
     """Evidence of two levels with the sum over all paths in place of the best one and its code length.
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 
 from .covariance import factor, solve
-from .jit import kernel
+from .jit import kernel, stage
 
 #: Rows of the work array of one pixel, each over the differences of a ramp.
 WEIGHT, LINK, UNIT, SCALE, DIAGONAL, DECAY, SOLVED, FREE, VALUE, DIFFERENCE, COLUMN = range(11)
@@ -33,6 +33,13 @@ TINY = 1e-40
 
 #: Share of a diagonal element below which a difference is taken as already explained.
 DEGENERATE = 1e-9
+
+
+@kernel
+def copy(source, n, target):
+    """Copy the first ``n`` numbers; array assignment would bring its error messages to be compiled."""
+    for i in range(n):
+        target[i] = source[i]
 
 
 @kernel
@@ -68,7 +75,7 @@ def differences(ramp, used, index, d):
     return n
 
 
-@kernel
+@stage
 def recall(index, known, n, n_known):
     """Whether two lists of reads, ``n`` and ``n_known`` long, are equal; ``known`` takes over the new one."""
     equal = n == n_known
@@ -89,7 +96,7 @@ def tables(model, m, rho, work):
     return total
 
 
-@kernel
+@stage
 def column(k, m, total, work, out):
     """Column k of the inverse covariance with the slope projected out."""
     decay, diagonal, unit = work[DECAY], work[DIAGONAL], work[UNIT]

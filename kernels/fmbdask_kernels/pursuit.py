@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from .jit import kernel
-from .projection import SOLVED, add, gaussian, joint, moderated, strongest, tables
+from .jit import ZERO, kernel, stage
+from .projection import SOLVED, add, copy, gaussian, joint, moderated, strongest, tables
 from .smooth import (
     BRIGHT,
     FIRST_DECAY,
@@ -44,7 +44,7 @@ SCRATCH, SCRATCH_K, MOMENT_S, MOMENT_K, FREE_S, FREE_K, WHOLE_S, WHOLE_K = range
 SMOOTH_ROWS = 8
 
 
-@kernel
+@stage
 def bin_of(rho, floor):
     """Bin of a ratio of variances."""
     if rho <= floor:
@@ -57,15 +57,15 @@ def load(at, m, rho, model, work, kept, totals):
     """Put the tables of bin ``at`` in place, computing them at first use; returns ``dt' C^-1 dt``."""
     if totals[0, at] > 0:
         for row in range(KEPT):
-            work[row, :m] = kept[at, row, :m]
+            copy(kept[at, row], m, work[row])
     else:
         totals[0, at] = tables(model, m, rho, work)
         for row in range(KEPT):
-            kept[at, row, :m] = work[row, :m]
+            copy(work[row], m, kept[at, row])
     return totals[0, at]
 
 
-@kernel
+@stage
 def load_smooth(at, m, dt, total, work, smooth, shapes, kept, totals):
     """Put the information on every smooth term in place, computed at first use; returns how many shapes."""
     if totals[2, 0] == 0:
@@ -78,12 +78,12 @@ def load_smooth(at, m, dt, total, work, smooth, shapes, kept, totals):
         totals[1, at] = 1.0
     for row in range(2):
         size = m if row else shape_count
-        smooth[WHOLE_S + row, :size] = kept[at, KEPT + row, :size]
-        smooth[FREE_S + row, :size] = kept[at, KEPT + row, :size]
+        copy(kept[at, KEPT + row], size, smooth[WHOLE_S + row])
+        copy(kept[at, KEPT + row], size, smooth[FREE_S + row])
     return shape_count
 
 
-@kernel
+@stage
 def extend(kind, which, count, dt, m, total, work, smooth, shapes, basis, cross, terms, where, kinds):
     """Take a step or a smooth term into the model; returns by how much chi^2 falls."""
     kinds[count], where[count] = kind, which
@@ -92,7 +92,7 @@ def extend(kind, which, count, dt, m, total, work, smooth, shapes, basis, cross,
     return add_smooth(kind, which, count, dt, m, total, work, shapes, smooth[SCRATCH], basis, cross, terms)
 
 
-@kernel
+@stage
 def forward(
     m, total, slope, rss, variance, dof, threshold, most_smooth, dt, at, work, smooth, shapes,
     kept_tables, totals, basis, cross, terms, where, kinds, inverse,
@@ -101,14 +101,12 @@ def forward(
 
     Returns (number of terms, chi^2). What explains most is taken, smooth or not.
     """
-    count, kept, kept_rss, limit, smooths = 0, 0, rss, basis.shape[0], 0
+    count, kept, kept_rss, limit, smooths = ZERO, 0, rss, basis.shape[0], 0
     span = 0.0
     for i in range(m):
         span += dt[i]
-    shape_count, followed = (
-        0,
-        -1,
-    )  # regressors whose share of the smooth terms is known; -1 before anything is
+    # regressors whose share of the smooth terms is known; -1 before anything is
+    shape_count, followed = ZERO, ZERO - 1
     while count - smooths < limit - most_smooth and count - kept <= LOOK_AHEAD:
         free = m - 2 - count
         if free < 1:  # with nothing left over, every place explains the ramp equally well

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .jit import kernel
+from .jit import kernel, stage
 from .projection import (
     AMPLITUDE,
     DECAY,
@@ -97,7 +97,7 @@ def fade(lasting, reads, m, total, work):
     return product * product / information, product / information
 
 
-@kernel
+@stage
 def fading(reads, m, total, work):
     """Decaying current that explains most: returns (fall of chi^2, size, decay time)."""
     best = (0.0, 0.0, 1.0)
@@ -117,7 +117,7 @@ def fading(reads, m, total, work):
     return best
 
 
-@kernel
+@stage
 def remove_fading(reads, n, size, lasting, work):
     """Take a decaying current out of the ramp."""
     before = 0.0

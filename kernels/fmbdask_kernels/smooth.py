@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from .covariance import solve
-from .jit import kernel
+from .jit import kernel, stage
 from .projection import (
     ALONG,
     DECAY,
@@ -24,6 +24,7 @@ from .projection import (
     SOLVED,
     UNIT,
     WEIGHT,
+    copy,
     take,
 )
 
@@ -53,7 +54,7 @@ FALLING_CREDIT = 2.0
 EXPLAINED = 1e-5
 
 
-@kernel
+@stage
 def decay_shape(dt, m, lasting, out):
     """Fill ``out`` with a current that decays within ``lasting``, free of a mean rate."""
     before, span, last, factor = 1.0, 0.0, -1.0, 1.0
@@ -91,13 +92,13 @@ def make_shapes(dt, m, shapes):
     return count
 
 
-@kernel
+@stage
 def lasting_of(shape):
     """Decay time of a shape [mean interval]."""
     return FIRST_LASTING * LASTING_RATIO ** (shape - FIRST_DECAY)
 
 
-@kernel
+@stage
 def products(w, dt, m, shapes, count, with_shapes, with_kinks):
     """Products of ``w`` with every shape, and with a rate that starts at each difference."""
     for s in range(count):
@@ -131,7 +132,7 @@ def informations(dt, m, total, work, shapes, count, scratch, of_shapes, of_kinks
         of_kinks[k] = max(square - along * along / total, 0.0)
 
 
-@kernel
+@stage
 def best_smooth(m, bright, count, moment_shape, moment_kink, free_shape, free_kink, whole_shape, whole_kink):
     """Smooth term that explains most beyond its price: (kind, which, fall of chi^2, price)."""
     kind, which, best, paid = -1, -1, 0.0, 0.0
@@ -154,7 +155,7 @@ def best_smooth(m, bright, count, moment_shape, moment_kink, free_shape, free_ki
     return kind, which, best, paid
 
 
-@kernel
+@stage
 def refined(which, into, count, dt, m, total, work, shapes, scratch, basis, cross):
     """Tune the decay time of a chosen shape to the data; puts the tuned one in row ``into`` of ``shapes``."""
     unit, solved, g = work[UNIT], work[SOLVED], shapes[into]
@@ -186,7 +187,7 @@ def add_smooth(kind, which, count, dt, m, total, work, shapes, scratch, basis, c
     """Take a smooth term into the model as regressor ``count``; returns by how much chi^2 falls."""
     g, w, unit = scratch, basis[count], work[UNIT]
     if kind == SHAPE:
-        g[:m] = shapes[which, :m]
+        copy(shapes[which], m, g)
     else:
         span, after = 0.0, 0.0
         for i in range(m):
@@ -210,7 +211,7 @@ def add_smooth(kind, which, count, dt, m, total, work, shapes, scratch, basis, c
     return take(count, moment, square - along * along / total, m, work, basis, cross, terms)
 
 
-@kernel
+@stage
 def shrink(count, dt, m, cross, basis, shapes, shape_count, scratch, scratch_kink, free_shape, free_kink):
     """Take what regressor ``count`` explains off the information on every smooth term."""
     products(basis[count], dt, m, shapes, shape_count, scratch, scratch_kink)

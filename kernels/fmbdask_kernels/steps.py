@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .covariance import INTERVAL, timing
-from .jit import kernel
+from .jit import ZERO, kernel
 from .projection import (
     AMPLITUDE,
     COLUMN,
@@ -83,7 +83,7 @@ def _fit(
     cross, inverse = np.zeros((limit, limit)), np.zeros((limit, limit))
     where, kinds = np.zeros(limit, np.int64), np.zeros(limit, np.int64)
     index, known = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
-    n_known, loaded, total = 0, -1, 0.0
+    n_known, loaded, total = ZERO, -1, 0.0
     amplitude, spread, dt = terms[AMPLITUDE], terms[SPREAD], model[INTERVAL]
     for p in order:
         n = differences(ramps[p], used[p], index, work[DIFFERENCE])
@@ -92,7 +92,9 @@ def _fit(
             continue
         if not recall(index, known, n, n_known):
             timing(pattern, index[:n], model)
-            totals[:] = 0.0
+            for row in range(3):
+                for i in range(RHO_BINS):
+                    totals[row, i] = 0.0
             n_known, loaded = n, -1
         at = bin_of(rho[p], rho_floor)
         for turn in range(ROUNDS):
@@ -124,7 +126,7 @@ def _fit(
             if scatter > 0 and gaussian(math.sqrt(least / scatter), free + dof[p]) >= threshold[p]:
                 break
             slope, rss = restart(m, total, work)
-            left = 0
+            left = ZERO
             for i in range(found):
                 if i != weakest:
                     rss -= extend(
@@ -228,7 +230,7 @@ def _amplitude(ramps, used, variance, rho, pattern, frame, out):
     pixels, frames = ramps.shape
     work, model = np.zeros((WORK_ROWS, frames)), np.zeros((5, frames))
     index, known = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
-    n_known, rho_known, k = 0, -1.0, -1
+    n_known, rho_known, k = ZERO, -1.0, ZERO - 1
     d, w = work[DIFFERENCE], work[COLUMN]
     for p in range(pixels):
         n = differences(ramps[p], used[p], index, d)
@@ -239,7 +241,7 @@ def _amplitude(ramps, used, variance, rho, pattern, frame, out):
             n_known, rho_known = n, -1.0
         if rho[p] != rho_known:
             rho_known = rho[p]
-            k = -1
+            k = ZERO - 1
             for i in range(n - 1):
                 if index[i] < frame <= index[i + 1]:
                     k = i
@@ -247,7 +249,7 @@ def _amplitude(ramps, used, variance, rho, pattern, frame, out):
                 total = tables(model, n - 1, rho_known, work)
                 column(k, n - 1, total, work, w)
                 if w[k] <= DEGENERATE * work[DIAGONAL, k]:
-                    k = -1
+                    k = ZERO - 1
         if k < 0:
             continue
         value = 0.0

@@ -45,9 +45,9 @@ class Tables(NamedTuple):
 class Prior(NamedTuple):
     """What is known of the noise of each column, shape (nx,).
 
-    ``variance`` (1, nx) or (ny, nx) of one read [DN^2] with ``dof`` degrees of freedom; ``noisy``: the ratio of variances
-    above which a pixel keeps its own; ``poisson``: variance per DN of signal [DN] (1 / gain), with
-    ``rho_variance`` [DN^2] so that ``rho = slope * poisson / rho_variance``.
+    ``variance`` (1, nx) or (ny, nx) of one read [DN^2] with ``dof`` degrees of freedom; ``noisy``: the ratio
+    of variances above which a pixel keeps its own; ``poisson``: variance per DN of signal [DN] (1 / gain),
+    with ``rho_variance`` [DN^2] so that ``rho = slope * poisson / rho_variance``.
     """
 
     variance: Float

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .covariance import timing
-from .jit import kernel
+from .jit import ZERO, kernel
 from .pathsum import evidence_of_all_paths
 from .projection import DIFFERENCE, TERM_ROWS, WORK_ROWS, differences, recall, restart, strongest, tables
 from .rivals import FADING_EVIDENCE, fading, outlier, positive_steps, remove_fading
@@ -158,7 +158,7 @@ def _fit(
     back = np.zeros(frames, np.int64)
     path, best = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
     flat = np.zeros(frames, np.int64)
-    n_known, rho_known, total = 0, -1.0, 0.0
+    n_known, rho_known, total = ZERO, -1.0, 0.0
     for p in range(pixels):
         n = differences(ramps[p], used[p], index, work[DIFFERENCE])
         m = n - 1

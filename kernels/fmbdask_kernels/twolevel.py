@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from .jit import kernel
+from .jit import ZERO, kernel, stage
 from .projection import DECAY, SOLVED, UNIT, WEIGHT
 
 #: Rows of the work array of reads, each over the reads of a ramp.
@@ -115,7 +115,7 @@ def refit(path, m, total, work):
     return product / information, information, along / total
 
 
-@kernel
+@stage
 def census(path, n):
     """Returns (reads in the low and high state that have a successor, flips up, flips down)."""
     low, high, ups, downs = 0, 0, 0, 0
@@ -129,7 +129,7 @@ def census(path, n):
     return low, high, ups, downs
 
 
-@kernel
+@stage
 def entropy(flips, stays):
     """Code length of a state's exits and stays with the probability they have."""
     if flips == 0 or stays == 0:
@@ -138,7 +138,7 @@ def entropy(flips, stays):
     return -flips * math.log(flips / total) - stays * math.log(stays / total)
 
 
-@kernel
+@stage
 def prices(low, high, ups, downs):
     """Costs of the four transitions, from counts that are kept away from certainty."""
     up = min(0.6, (ups + 0.5) / (low + 1.0))
@@ -146,13 +146,13 @@ def prices(low, high, ups, downs):
     return -math.log(1 - up), -math.log(up), -math.log(1 - down), -math.log(down)
 
 
-@kernel
+@stage
 def log_sum(a, b):
     """Logarithm of the sum of two exponentials."""
     return max(a, b) + math.log1p(math.exp(-abs(a - b)))
 
 
-@kernel
+@stage
 def student(rss, m, dof):
     """Log of the Student density of ``m`` differences with ``rss`` [read variances], less a constant."""
     return (
@@ -214,9 +214,9 @@ def search(reads, model, m, total, work, slope, rss, dof, starts, back, path, be
     return found
 
 
-@kernel
+@stage
 def quiet(m):
     """Chi^2 of ``m`` differences below which no path of three flips could pay for itself."""
     half = 0.5 * m
-    code = entropy(2, half) + entropy(1, half) + 1.5 * math.log(m) + math.log(2.0)
+    code = entropy(ZERO + 2, half) + entropy(ZERO + 1, half) + 1.5 * math.log(m) + math.log(2.0)
     return m + 2 * code - 2 * math.sqrt(2.0 * m)
