@@ -75,7 +75,12 @@ def test_settings_hold_what_they_say() -> None:
         assert getattr(dark, name) is None
         assert getattr(effects, name) is not None
     low, high = SETTINGS["sky"].config.effects.sky.background_range  # type: ignore[union-attr]
-    assert (low * FRAME_TIME, high * FRAME_TIME) == (0.5, 10)
+    assert (low * FRAME_TIME, high * FRAME_TIME) == pytest.approx((0.5, 10))
+    parts = [SETTINGS["sky"].sized(50, 64, 64, k).effects.sky for k in range(4)]
+    bounds = [part.background_range for part in parts if part]
+    assert (bounds[0][0], bounds[2][1]) == (low, high)
+    assert (bounds[0][1], bounds[1][1]) == (bounds[1][0], bounds[2][0])
+    assert bounds[3] == bounds[0]
     for setting in SETTINGS.values():
         config = setting.sized(100, 128, 256)
         assert config.frame_time == pytest.approx(FRAME_TIME)

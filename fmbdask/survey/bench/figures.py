@@ -19,6 +19,8 @@ PALETTE = ("#4c6a92", "#5b9a68", "#d08a1d", "#b8405e", "#7b5aa6")
 DASHES = ("-", "--", ":")
 #: Ticks of amplitude and light.
 TICKS = (0.5, 1, 2, 3, 5, 10, 20, 50)
+#: Bins with fewer events are not drawn.
+FEWEST = 10
 COLOURS = {kind.name: kind.colour for kind in KINDS}
 
 
@@ -52,6 +54,7 @@ def quality(tables: Mapping[str, pd.DataFrame]) -> Figure:
 def curves(tables: Mapping[str, pd.DataFrame], name: str, label: str) -> Figure:
     """Completeness in bins of amplitude or light, hits and telegraph pixels side by side."""
     table = tables[name]
+    table = table[table["events"] >= FEWEST]
     figure = Figure(figsize=(9.5, 4.0), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     settings, lengths = list(table["setting"].unique()), list(table["frames"].unique())
@@ -80,7 +83,10 @@ def curves(tables: Mapping[str, pd.DataFrame], name: str, label: str) -> Figure:
 
 @styled
 def calibration(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Realised over stated false-alarm rate, with 95 % intervals; the band is a factor of 3 either way."""
+    """Realised over stated false-alarm rate with 95 % intervals; the band is a factor of 3 either way.
+
+    A triangle at the edge stands for none found.
+    """
     table = tables["false_alarms"]
     lengths, noises = list(table["frames"].unique()), list(table["noise"].unique())
     rates = list(table["stated"].unique())
@@ -95,9 +101,10 @@ def calibration(tables: Mapping[str, pd.DataFrame]) -> Figure:
             at = np.array([noises.index(n) for n in own["noise"]]) + 0.22 * (k - (len(rates) - 1) / 2)
             low, high = (np.clip(own[n].to_numpy(float), floor, 30) for n in ("low", "high"))
             ax.hlines(at, low, high, color=PALETTE[k], lw=1.6)
-            ax.plot(
-                np.clip(own["ratio"], floor, 30), at, "o", color=PALETTE[k], ms=4, label=f"stated {rate:g}"
-            )
+            seen = own["ratio"].to_numpy() > 0
+            ratio, style = np.clip(own["ratio"].to_numpy(), floor, 30), {"color": PALETTE[k], "ms": 4}
+            ax.plot(ratio[seen], at[seen], "o", label=f"stated {rate:g}", **style)
+            ax.plot(ratio[~seen], at[~seen], "<", clip_on=False, **style)
         ax.set_xscale("log")
         ax.set_xlim(floor, 30)
         ax.set_title(f"{frames} frames")

@@ -113,7 +113,7 @@ def compare(
     for k, (size, setting) in enumerate(cases):
         with tempfile.TemporaryDirectory(prefix="fmbdask_peers_") as name:
             folder = Path(name)
-            config = setting.sized(*size)
+            config = setting.sized(*size, 1)
             truth = lay_out(config, folder, EXPOSURES[0], baseline=False)
             lay_out(config, folder, EXPOSURES[1], baseline=True)
             for i, tool in enumerate(chosen):

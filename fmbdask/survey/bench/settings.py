@@ -22,6 +22,10 @@ FIRST_SEED = 7001
 FRAME_TIME = 100.0
 #: Events per pixel: hits, telegraph pixels, snowballs.
 RAYS, TELEGRAPH, SNOWBALLS = 2.4e-3, 1.6e-3, 2.4e-5
+#: Backgrounds of illuminated exposures, 0.5 to 10 electrons per frame in three parts [electron / s].
+BACKGROUNDS = tuple(
+    (low / FRAME_TIME, high / FRAME_TIME) for low, high in ((0.5, 1.4), (1.4, 4.0), (4.0, 10.0))
+)
 #: Read noise of the ramps without events [electron].
 CLEAN_NOISE = 20.0
 
@@ -36,16 +40,26 @@ class Setting:
     name: str
     text: str
     config: SimulationConfig
+    backgrounds: tuple[tuple[float, float], ...] = ()
 
-    def sized(self, frames: int, rows: int, columns: int) -> SimulationConfig:
-        """The same detector in another size, with as many events per pixel."""
+    def sized(self, frames: int, rows: int, columns: int, number: int = 0) -> SimulationConfig:
+        """The same detector in another size, with as many events per pixel.
+
+        Exposures of consecutive ``number`` take turns among the ranges of background where there are several.
+        """
         area = rows * columns
         counts = {
             "cosmic_ray_per_exp_range": (max(round(RAYS * area), 1),) * 2,
             "rtn_per_exp_range": (max(round(TELEGRAPH * area), 1),) * 2,
             "snowballs_per_exp_range": (max(round(SNOWBALLS * area), 1),) * 2,
         }
-        return self.config.resized(frames, rows, columns).model_copy(update=counts)
+        config = self.config.resized(frames, rows, columns).model_copy(update=counts)
+        sky = config.effects.sky
+        if not self.backgrounds or sky is None:
+            return config
+        light = {"background_range": self.backgrounds[number % len(self.backgrounds)]}
+        effects = config.effects.model_copy(update={"sky": sky.model_copy(update=light)})
+        return config.model_copy(update={"effects": effects})
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,9 @@ def _effects(without: tuple[str, ...] = (), **changes: Any) -> Effects:
     return Effects(snowballs=snowballs).model_copy(update=dict.fromkeys(without) | changes)
 
 
-def _setting(name: str, text: str, effects: Effects) -> Setting:
+def _setting(
+    name: str, text: str, effects: Effects, backgrounds: tuple[tuple[float, float], ...] = ()
+) -> Setting:
     config = SimulationConfig(
         exp_time=60 * FRAME_TIME,
         # reaches below what is scored: fainter hits are there as well
@@ -85,7 +101,7 @@ def _setting(name: str, text: str, effects: Effects) -> Setting:
         rtn_period_range=(6.0, 60.0),
         effects=effects,
     )
-    return Setting(name, text, config)
+    return Setting(name, text, config, backgrounds)
 
 
 #: ``dark`` has read noise, dark current, hot, dead and noisy pixels and the coupling of neighbours;
@@ -98,7 +114,8 @@ SETTINGS: dict[str, Setting] = {
         _setting(
             "sky",
             "a background of 0.5 to 10 electrons per frame and stars as well",
-            _effects(_UNMODELLED, sky=Sky(background_range=(0.5 / FRAME_TIME, 10 / FRAME_TIME))),
+            _effects(_UNMODELLED, sky=Sky(background_range=(BACKGROUNDS[0][0], BACKGROUNDS[-1][1]))),
+            BACKGROUNDS,
         ),
         _setting(
             "effects",

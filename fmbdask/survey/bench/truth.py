@@ -121,10 +121,9 @@ def truth(plan: Plan, report: Report | None = None) -> dict[str, pd.DataFrame]:
             report(done, total, text)
 
     for setting, size, k in cases:
-        seed = FIRST_SEED + k
-        for name, table in one_exposure(setting, size, seed).items():
+        for name, table in one_exposure(setting, size, k).items():
             parts.setdefault(name, []).append(table)
-        tick(f"{setting.name}, {size[0]} frames, seed {seed}")
+        tick(f"{setting.name}, {size[0]} frames, seed {FIRST_SEED + k}")
     for noise, frames in clean:
         alarms = false_alarms(noise, frames, plan.clean_size, plan.exposures_of_ramps)
         parts.setdefault("false_alarms", []).append(alarms)
@@ -144,9 +143,9 @@ def truth(plan: Plan, report: Report | None = None) -> dict[str, pd.DataFrame]:
     }
 
 
-def one_exposure(setting: Setting, size: Size, seed: int) -> dict[str, pd.DataFrame]:
-    """Simulate, search and judge one exposure; each table says which."""
-    config = setting.sized(*size)
+def one_exposure(setting: Setting, size: Size, number: int) -> dict[str, pd.DataFrame]:
+    """Simulate, search and judge one exposure, counted from 0; each table says which."""
+    config, seed = setting.sized(*size, number), FIRST_SEED + number
     ramp, true = make_exposure(config, seed=seed)
     found = detect(ramp)
     judged: Judged = judge(found, true)
