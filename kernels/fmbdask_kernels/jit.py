@@ -43,9 +43,10 @@ def exact(function: F) -> F:
 
 
 def stage(function: F) -> F:
-    """Compile like :func:`kernel` for calls from kernels only: no cache and no way in from Python."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return cast(F, numba.njit(nogil=True, fastmath=FAST, error_model="numpy", **options)(function))
+    """Compile like :func:`kernel` for calls from kernels, whose caches it becomes a part of."""
+    return cast(
+        F, numba.njit(nogil=True, fastmath=FAST, error_model="numpy", no_cfunc_wrapper=True)(function)
+    )
 
 
 def _stamped(dispatcher: Any) -> Any:

@@ -13,11 +13,11 @@ import math
 
 import numpy as np
 
-from .jit import kernel, stage
+from .jit import stage
 from .twolevel import DOF_LIMIT, LEVEL, NOISY_DOF, NOISY_LOG, READ, TIME, census, log_sum
 
 
-@kernel
+@stage
 def filtered(reads, n, path, amplitude, slope, rho, floor, up, down, scale):
     """Likelihood of two levels summed over all paths, by a filter whose states share one level.
 

@@ -35,14 +35,14 @@ TINY = 1e-40
 DEGENERATE = 1e-9
 
 
-@kernel
+@stage
 def copy(source, n, target):
     """Copy the first ``n`` numbers; array assignment would bring its error messages to be compiled."""
     for i in range(n):
         target[i] = source[i]
 
 
-@kernel
+@stage
 def gaussian(t, dof):
     """Gaussian equivalent of a t value with ``dof`` degrees of freedom (Wallace 1959)."""
     if math.isinf(dof):
@@ -51,7 +51,7 @@ def gaussian(t, dof):
     return z if t > 0 else -z
 
 
-@kernel
+@stage
 def moderated(rss, free, variance, dof):
     """Variance from ``rss`` over ``free`` degrees of freedom and a prior worth ``dof`` of them."""
     if math.isinf(dof):
@@ -59,7 +59,7 @@ def moderated(rss, free, variance, dof):
     return (max(rss, 0.0) + dof * variance) / (free + dof)
 
 
-@kernel
+@stage
 def differences(ramp, used, index, d):
     """Fill ``index`` with the finite reads in use and ``d`` with their differences; returns their number."""
     n = 0
@@ -118,7 +118,7 @@ def column(k, m, total, work, out):
         out[i + 1] += product * diagonal[i + 1]
 
 
-@kernel
+@stage
 def add(k, count, m, total, work, basis, cross, terms, where):
     """Take a step at difference ``k`` into the model; returns by how much chi^2 falls."""
     column(k, m, total, work, basis[count])
@@ -129,7 +129,7 @@ def add(k, count, m, total, work, basis, cross, terms, where):
     return take(count, work[SOLVED, k], basis[count, k], m, work, basis, cross, terms)
 
 
-@kernel
+@stage
 def take(count, moment, information, m, work, basis, cross, terms):
     """Take regressor ``g`` number ``count`` into the model; returns by how much chi^2 falls.
 
@@ -170,7 +170,7 @@ def restart(m, total, work):
     return slope, square - slope * along
 
 
-@kernel
+@stage
 def strongest(m, work):
     """Difference at which one more step explains most, and the fall of chi^2 there."""
     solved, free, value, diagonal = work[SOLVED], work[FREE], work[VALUE], work[DIAGONAL]
@@ -183,7 +183,7 @@ def strongest(m, work):
     return where, best
 
 
-@kernel
+@stage
 def joint(count, total, cross, inverse, terms):
     """Amplitudes of the joint fit and their variances; returns (change, variance) of the slope.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from .jit import ZERO, kernel, stage
+from .jit import ZERO, stage
 from .projection import SOLVED, add, copy, gaussian, joint, moderated, strongest, tables
 from .smooth import (
     BRIGHT,
@@ -52,7 +52,7 @@ def bin_of(rho, floor):
     return min(int(math.log(rho / floor) / math.log(RHO_RATIO) + 0.5), RHO_BINS - 1)
 
 
-@kernel
+@stage
 def load(at, m, rho, model, work, kept, totals):
     """Put the tables of bin ``at`` in place, computing them at first use; returns ``dt' C^-1 dt``."""
     if totals[0, at] > 0:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .jit import kernel, stage
+from .jit import stage
 from .projection import (
     AMPLITUDE,
     DECAY,
@@ -33,7 +33,7 @@ DECAYS = (0.03, 0.1, 0.3, 1.0)
 FADING_EVIDENCE = 8.0
 
 
-@kernel
+@stage
 def positive_steps(chosen, m, total, work, basis, cross, terms, where, inverse):
     """Fit steps and a rate none of which may be negative; returns (chi^2, steps kept)."""
     count, amplitude = 0, terms[AMPLITUDE]
@@ -61,7 +61,7 @@ def positive_steps(chosen, m, total, work, basis, cross, terms, where, inverse):
         count -= 1
 
 
-@kernel
+@stage
 def outlier(m, total, work):
     """Largest fall of chi^2 by one bad read."""
     decay, diagonal, unit = work[DECAY], work[DIAGONAL], work[UNIT]
@@ -75,7 +75,7 @@ def outlier(m, total, work):
     return best
 
 
-@kernel
+@stage
 def fade(lasting, reads, m, total, work):
     """Fit a current that decays within ``lasting`` on top of the slope; returns (fall of chi^2, size)."""
     decay, weight, unit, solved, time = work[DECAY], work[WEIGHT], work[UNIT], work[SOLVED], reads[TIME]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from .covariance import solve
-from .jit import kernel, stage
+from .jit import stage
 from .projection import (
     ALONG,
     DECAY,
@@ -70,7 +70,7 @@ def decay_shape(dt, m, lasting, out):
         out[i] -= total / span * dt[i]
 
 
-@kernel
+@stage
 def make_shapes(dt, m, shapes):
     """Fill ``shapes`` with rates times intervals, free of a mean rate; returns their number."""
     span = 0.0
@@ -112,7 +112,7 @@ def products(w, dt, m, shapes, count, with_shapes, with_kinks):
         with_kinks[i] = value
 
 
-@kernel
+@stage
 def informations(dt, m, total, work, shapes, count, scratch, of_shapes, of_kinks):
     """Information on every shape and kink with the slope projected out, O(N) each."""
     unit, decay = work[UNIT], work[DECAY]
@@ -182,7 +182,7 @@ def refined(which, into, count, dt, m, total, work, shapes, scratch, basis, cros
     decay_shape(dt, m, best_at, g)
 
 
-@kernel
+@stage
 def add_smooth(kind, which, count, dt, m, total, work, shapes, scratch, basis, cross, terms):
     """Take a smooth term into the model as regressor ``count``; returns by how much chi^2 falls."""
     g, w, unit = scratch, basis[count], work[UNIT]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .covariance import timing
-from .jit import ZERO, kernel
+from .jit import ZERO, kernel, stage
 from .pathsum import evidence_of_all_paths
 from .projection import DIFFERENCE, TERM_ROWS, WORK_ROWS, differences, recall, restart, strongest, tables
 from .rivals import FADING_EVIDENCE, fading, outlier, positive_steps, remove_fading
@@ -68,7 +68,7 @@ class Telegraph(NamedTuple):
     hits: NDArray[np.int64]
 
 
-@kernel
+@stage
 def prepare(index, n, sigma, pattern, frame, amplitude, steps, rss, work, reads):
     """Put a ramp without its hits in units of sigma.
 
@@ -109,7 +109,7 @@ def prepare(index, n, sigma, pattern, frame, amplitude, steps, rss, work, reads)
     return flips, size * inverse / max(flips, 1), deepest * inverse, hits
 
 
-@kernel
+@stage
 def describe(p, ramp, index, n, sigma, slope, total, rss, fit, reads, path, out, counts):
     """Write what the best path says about ramp ``p``; ``fit`` as returned by :func:`search`."""
     _, amplitude, information, share = fit

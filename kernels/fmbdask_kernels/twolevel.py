@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from .jit import ZERO, kernel, stage
+from .jit import ZERO, stage
 from .projection import DECAY, SOLVED, UNIT, WEIGHT
 
 #: Rows of the work array of reads, each over the reads of a ramp.
@@ -39,7 +39,7 @@ TURNS = 4
 SLOPE_AMPLITUDE = 6.0
 
 
-@kernel
+@stage
 def gains(model, n, rho, reads):
     """Kalman gains of level and slope, equal for every path: they depend on times and noise only."""
     span = reads[TIME, n - 1]
@@ -57,7 +57,7 @@ def gains(model, n, rho, reads):
         level -= level * level / total
 
 
-@kernel
+@stage
 def viterbi(reads, n, amplitude, slope, model, cost, back, path):
     """Most likely path of states; ``cost`` = (stay low, go up, stay high, go down)."""
     y, gain, drift, half = reads[LEVEL], reads[GAIN], reads[DRIFT_GAIN], reads[HALF]
@@ -94,7 +94,7 @@ def viterbi(reads, n, amplitude, slope, model, cost, back, path):
         state ^= (back[i] >> state) & 1 if i else 0
 
 
-@kernel
+@stage
 def refit(path, m, total, work):
     """Regress the differences on the flips of a path beside the slope.
 
@@ -163,7 +163,7 @@ def student(rss, m, dof):
     )
 
 
-@kernel
+@stage
 def likelihood(rss, m, dof):
     """Log-likelihood of ``m`` differences that leave ``rss`` [read variances] behind.
 
@@ -175,7 +175,7 @@ def likelihood(rss, m, dof):
     return log_sum(known, noisy)
 
 
-@kernel
+@stage
 def search(reads, model, m, total, work, slope, rss, dof, starts, back, path, best):
     """Alternate path and refit from each start; ``best`` is the best path; returns its evidence and fit."""
     n = m + 1
