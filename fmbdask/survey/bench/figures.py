@@ -72,7 +72,7 @@ def curves(tables: Mapping[str, pd.DataFrame], name: str, label: str) -> Figure:
         ax.set_xscale("log")
         ax.set_xticks(TICKS, [f"{t:g}" for t in TICKS])
         ax.minorticks_off()
-        ax.set_xlim(0.9 * table["from"].clip(lower=0.25).min(), 2.2 * table["from"].max())
+        ax.set_xlim(0.25, 2.2 * tables[name]["from"].max())
         ax.set_xlabel(label)
         ax.set_title(kind.plural)
         ax.set_ylim(0, 1.03)
@@ -102,9 +102,9 @@ def calibration(tables: Mapping[str, pd.DataFrame]) -> Figure:
             low, high = (np.clip(own[n].to_numpy(float), floor, 30) for n in ("low", "high"))
             ax.hlines(at, low, high, color=PALETTE[k], lw=1.6)
             seen = own["ratio"].to_numpy() > 0
-            ratio, style = np.clip(own["ratio"].to_numpy(), floor, 30), {"color": PALETTE[k], "ms": 4}
-            ax.plot(ratio[seen], at[seen], "o", label=f"stated {rate:g}", **style)
-            ax.plot(ratio[~seen], at[~seen], "<", clip_on=False, **style)
+            ratio, colour = np.clip(own["ratio"].to_numpy(), floor, 30), PALETTE[k]
+            ax.plot(ratio[seen], at[seen], "o", color=colour, ms=4, label=f"stated {rate:g}")
+            ax.plot(ratio[~seen], at[~seen], "<", color=colour, ms=4, clip_on=False)
         ax.set_xscale("log")
         ax.set_xlim(floor, 30)
         ax.set_title(f"{frames} frames")
