@@ -72,12 +72,13 @@ def curves(tables: Mapping[str, pd.DataFrame], name: str, label: str) -> Figure:
         ax.set_xscale("log")
         ax.set_xticks(TICKS, [f"{t:g}" for t in TICKS])
         ax.minorticks_off()
-        ax.set_xlim(0.25, 2.2 * tables[name]["from"].max())
+        ax.set_xlim(max(0.25, 0.9 * tables[name]["from"].min()), 2.2 * tables[name]["from"].max())
         ax.set_xlabel(label)
         ax.set_title(kind.plural)
         ax.set_ylim(0, 1.03)
     axes[0].set_ylabel("completeness")
-    axes[1].legend(fontsize=8)
+    if len(table):
+        axes[0].legend(fontsize=8)
     return figure
 
 
