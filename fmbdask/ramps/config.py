@@ -16,7 +16,12 @@ class Limits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_anomaly_pixels: int | None = Field(None, ge=1, description="fewest pixels of any event [pixel]")
-    min_confidence: float | None = Field(None, ge=0, le=1, description="smallest confidence of any event")
+    min_confidence: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="smallest confidence of any event; .35 trades a hundredth of completeness for purity",
+    )
     cosmic_ray_min_intensity: float | None = Field(
         None, description="smallest step of the brightest pixel of a cosmic ray [DN]"
     )

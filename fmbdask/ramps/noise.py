@@ -34,8 +34,6 @@ FEW = 8
 SHORT = 10
 #: Range of the in-situ scale: floor-limited pixels may only be made less significant.
 SCALE_RANGE = (0.9, 3.0)
-#: Statistics of candidates for telegraph noise: the quantile of roughness that is always looked at.
-ROUGH_SHARE = 0.004
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,6 @@ class Noise:
     noisy: Float
     rho_variance: Float
     scale: Float
-    rough: Float
     ratio: Float | None = None
 
     def of(self, amplifier: NDArray[np.int64], region: Region) -> Float:
@@ -159,8 +156,7 @@ def measure_noise(
         raw = np.sqrt(np.maximum(plane(temporal.STEP_R2) * rss, 0))
     bins = np.where(whole, plane(temporal.RHO_BIN), 0).astype(np.int64)
     rate = np.maximum(plane(temporal.SLOPE), 0)
-    rough = plane(temporal.ROUGHNESS)
-    out = np.ones((5, amplifiers), np.float32)
+    out = np.ones((4, amplifiers), np.float32)
     scale = np.ones((amplifiers, 2), np.float32)
     nu = max(m - 2, 1)
     rho = tables.rho.astype(np.float64)
@@ -186,7 +182,7 @@ def measure_noise(
                 float(stats.f.isf(calibration.NOISY, nu, calibration.MAX_DOF)),
             )
         own = (rss[mine] - raw[mine] ** 2) / nu
-        out[:4, a] = variance, dof, noisy, rho_variance[a]
+        out[:, a] = variance, dof, noisy, rho_variance[a]
         moderated = (nu * own + dof * variance) / (nu + dof)
         z = calibration.gaussian_equivalent(raw[mine] / np.sqrt(moderated), nu + dof)
         quiet = own < noisy * variance
@@ -199,8 +195,7 @@ def measure_noise(
                 scale[a, k] = np.clip(larger, 1.0 if k == 0 else SCALE_RANGE[0], SCALE_RANGE[1])
             elif k == 1:
                 scale[a, 1] = scale[a, 0]
-        out[4, a] = np.quantile(rough[mine], 1 - ROUGH_SHARE)
-    return Noise(out[0], out[1], out[2], out[3], scale, out[4], ratio)
+    return Noise(out[0], out[1], out[2], out[3], scale, ratio)
 
 
 def _stated(ramp: xr.DataArray, detector: Detector) -> tuple[Float | None, NDArray[np.float64] | None]:

@@ -44,9 +44,8 @@ def exact(function: F) -> F:
 
 def stage(function: F) -> F:
     """Compile like :func:`kernel` for calls from kernels, whose caches it becomes a part of."""
-    return cast(
-        F, numba.njit(nogil=True, fastmath=FAST, error_model="numpy", no_cfunc_wrapper=True)(function)
-    )
+    options: Any = {"nogil": True, "fastmath": FAST, "error_model": "numpy", "no_cfunc_wrapper": True}
+    return cast(F, numba.njit(**options)(function))
 
 
 def _stamped(dispatcher: Any) -> Any:
