@@ -65,7 +65,8 @@ def test_readme_settings(tmp_path: Path) -> None:
     (example,) = blocks("yaml")
     path = tmp_path / "fmbdask.yaml"
     path.write_text(example)
-    assert read_yaml(path) == {"ramps": {"detect": {"false_alarm_rate": 1e-5}}}
+    settings = {"false_alarm_rate": 1e-5, "limits": {"min_confidence": 0.35}}
+    assert read_yaml(path) == {"ramps": {"detect": settings}}
 
 
 def test_readme_names_commands_that_exist() -> None:
