@@ -104,7 +104,8 @@ def peer_environment(folder: Path | None = None, report: Report | None = None) -
 
 def run(command: Sequence[str], timeout: float | None = None) -> str:
     """Run a command; returns the last line of its errors, empty where it succeeded."""
-    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    ours = () if command[0] == sys.executable else ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    clean = {k: v for k, v in os.environ.items() if k not in ours}
     one_core = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         command, env=clean | one_core, stdin=subprocess.DEVNULL, capture_output=True, text=True,
