@@ -1,4 +1,4 @@
-"""From a stated false-alarm rate to a threshold, and from the scatter of many pixels to a prior of the noise."""
+"""From a stated false-alarm rate to a threshold, and from the scatter of many pixels to a prior of noise."""
 
 from __future__ import annotations
 
