@@ -20,6 +20,7 @@ from ...regions import Region
 from .files import Stamp, check_unchanged, ramp_shape, reason, working_dtype
 from .fits_header import default_exposure
 from .labelled import (
+    LabelledRamp,
     check_axes,
     edge_of_chunks,
     find_array,
@@ -30,44 +31,14 @@ from .labelled import (
     read_times,
     warn_of_slow_chunks,
 )
-from .protocol import Exposure
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Hdf5Ramp(Exposure):
-    """A dataset (frame, y, x) or (integration, frame, y, x) in an HDF5 file.
+class Hdf5Ramp(LabelledRamp):
+    """A dataset (frame, y, x) or (integration, frame, y, x) in an HDF5 file."""
 
-    Attributes
-    ----------
-    member : str
-        Name of the dataset.
-    flags_member : str
-        Name of the dataset of flags; empty if there is none.
-    stored_axes : int
-        3 if the stored array has no integration axis, else 4.
-    """
-
-    member: str
-    flags_member: str = ""
-    stored_axes: int = 4
-
-    @property
-    def stores_flags(self) -> bool:
-        """Whether flags are stored."""
-        return bool(self.flags_member)
-
-    def read(self, region: Region) -> NDArray[Any]:
-        """Read one region: (T, ny, nx), C-contiguous."""
-        return np.ascontiguousarray(self._window(self.member, region), self.dtype)
-
-    def read_flags(self, region: Region) -> NDArray[np.uint8]:
-        """Read the do-not-use (1) and saturated (2) bits; values that are not finite are do-not-use."""
-        flags = super().read_flags(region)
-        if self.flags_member:
-            flags |= np.asarray(self._window(self.flags_member, region), np.uint8)
-        return flags
-
-    def _window(self, member: str, region: Region) -> NDArray[Any]:
+    def window(self, member: str, region: Region) -> NDArray[Any]:
+        """Read a region of a named array, as it is stored."""
         window = (slice(None), region.y, region.x)
         try:
             check_unchanged(self.path, self.stamp)

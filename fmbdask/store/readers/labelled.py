@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...regions import edge_for
+from ...regions import Region, edge_for
 from .files import DIMS
 from .maps import FileMap
+from .protocol import Exposure
 
 #: Times a region's own size that may be decoded for it without a warning.
 SLOW = 4
@@ -33,6 +35,45 @@ ATTRIBUTES = (
     "accumulating",
     "notes",
 )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelledRamp(Exposure):
+    """A named array (frame, y, x) or (integration, frame, y, x), with or without flags beside it.
+
+    Attributes
+    ----------
+    member : str
+        Name of the array; empty if the store is the array.
+    flags_member : str
+        Name of the array of flags; empty if there is none.
+    stored_axes : int
+        3 if the stored array has no integration axis, else 4.
+    """
+
+    member: str = ""
+    flags_member: str = ""
+    stored_axes: int = 4
+
+    @property
+    def stores_flags(self) -> bool:
+        """Whether flags are stored."""
+        return bool(self.flags_member)
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Read one region: (T, ny, nx), C-contiguous."""
+        return np.ascontiguousarray(self.window(self.member, region), self.dtype)
+
+    def read_flags(self, region: Region) -> NDArray[np.uint8]:
+        """Read the do-not-use (1) and saturated (2) bits; values that are not finite are do-not-use."""
+        flags = super().read_flags(region)
+        if self.flags_member:
+            flags |= np.asarray(self.window(self.flags_member, region), np.uint8)
+        return flags
+
+    def window(self, member: str, region: Region) -> NDArray[Any]:
+        """Read a region of a named array, as it is stored."""
+        raise NotImplementedError
 
 
 def known_attrs(stored: Mapping[str, Any]) -> dict[str, Any]:
