@@ -11,6 +11,8 @@ import pandas as pd
 from fmbdask_kernels.events import absorb_groups, group_steps
 from numpy.typing import NDArray
 
+from .overlaps import split_groups
+
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -90,6 +92,7 @@ class _Groups:
     size: Float
     seed: Bool
     snowball: Bool
+    cored: Bool
 
 
 def _moments(label: Int, y: Int, x: Int, count: int) -> tuple[Int, Float, Float, Float, Float]:
@@ -154,6 +157,7 @@ def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int,
     strong = (steps["significance"] >= STRONG) | steps["saturating"]
     apart = steps["integration"].astype(np.int64) * (int(steps["frame"].max()) + 3)
     label = group_steps(steps["frame"] + apart, steps["y"], steps["x"], strong).astype(np.int64)
+    label, overlapping = split_groups(steps, label, strong, min_pixels)
     count = int(label.max()) + 1
     member = np.lexsort((-steps["significance"], label))
     start = _first_of(label[member])
@@ -177,7 +181,9 @@ def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int,
         is_round |= _cut(owner, y, x, area, bounds) & (core_area >= CORE_PIXELS)
     # weak steps, which touch by chance more often, may be the rim of a snowball, but not one of their own
     snowball = fired & is_round & (area >= min_pixels) & (steps["significance"][best] >= STRONG)
-    snowball |= fired & is_round & (core_area >= CORE_PIXELS) & (core_roundness > ROUND) & (area > core_area)
+    cored = fired & is_round & (core_area >= CORE_PIXELS) & (core_roundness > ROUND) & (area > core_area)
+    cored[overlapping] = True
+    snowball |= cored
     sigma = steps["sigma"][best]
     height = np.where(sigma > 0, steps["amplitude"][best] / np.where(sigma > 0, sigma, 1), np.inf)
     height = np.where(steps["saturating"][best], np.inf, height)
@@ -196,17 +202,22 @@ def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int,
         size=size,
         seed=fired,
         snowball=snowball,
+        cored=cored,
     )
 
 
 def _swallow(groups: _Groups, order: Int) -> Int:
-    """Let each snowball, strongest first, take in the groups within its radius; returns the event of each."""
+    """Let each snowball, strongest first, take in the groups within its radius; returns the event of each.
+
+    Another snowball with a core of its own stays one.
+    """
     into = np.full(groups.area.size, -1, np.int64)
     for g in order[groups.snowball[order]]:
         if into[g] >= 0:
             continue
         late = np.abs(groups.frame - groups.frame[g])
         near = (groups.integration == groups.integration[g]) & (into < 0)
+        near &= ~groups.cored
         near &= late <= np.where(groups.snowball, REACH_FRAMES[0], groups.reach)
         near = np.flatnonzero(near)
         away = np.hypot(groups.y[near] - groups.y[g], groups.x[near] - groups.x[g])
@@ -219,6 +230,7 @@ def _swallow(groups: _Groups, order: Int) -> Int:
                 break
             radius = wider
         into[near[away <= radius]] = g
+        into[g] = g
     return into
 
 
@@ -293,26 +305,26 @@ def _table(steps: NDArray[Any], number: Int, known: dict[str, NDArray[Any]]) -> 
     count = known["snowball"].size if known else 0
     snowball = known.get("snowball", np.zeros(0, bool))
     owner, y, x, _ = _pixels(number, steps)
-    area, mean_y, mean_x, roundness, radius = _moments(owner, y, x, count)
+    area, _, _, roundness, radius = _moments(owner, y, x, count)
     saturated = steps["saturating"]
     core, core_y, core_x, _ = _pixels(number[saturated], steps[saturated])
     core_area, core_mean_y, core_mean_x, _, _ = _moments(core, core_y, core_x, count)
-    # the centre of a disk that the edge cuts is that of its core
-    cored = core_area >= CORE_PIXELS
-    mean_y, mean_x = np.where(cored, core_mean_y, mean_y), np.where(cored, core_mean_x, mean_x)
     amplitude = np.maximum(steps["amplitude"].astype(np.float64), 0.0)
     total = np.bincount(number, amplitude, count)
     weight = np.where(total[number] > 0, amplitude, 1.0)
     norm = np.bincount(number, weight, count)
     centre_y, centre_x = (np.bincount(number, weight * steps[k], count) / norm for k in ("y", "x"))
+    # the centre of a disk that the edge or another snowball cuts is that of its core, or its brightest part
+    cored = snowball & (core_area >= CORE_PIXELS)
+    centre_y, centre_x = np.where(cored, core_mean_y, centre_y), np.where(cored, core_mean_x, centre_x)
     order = np.lexsort((-steps["amplitude"], number))
     peak = order[_first_of(number[order])]
     columns = {
         "event_id": np.arange(count),
         "type": np.where(snowball, "snowball", "cosmic_ray"),
         "integration": steps["integration"][peak].astype(np.int64),
-        "y": np.where(snowball, mean_y, centre_y),
-        "x": np.where(snowball, mean_x, centre_x),
+        "y": centre_y,
+        "x": centre_x,
         "first_frame": known.get("first_frame", np.zeros(0, np.int64)),
         "peak_y": steps["y"][peak].astype(np.int64),
         "peak_x": steps["x"][peak].astype(np.int64),

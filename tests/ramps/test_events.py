@@ -173,11 +173,11 @@ def test_the_order_of_the_steps_does_not_matter(seed: int) -> None:
 
 def test_a_snowball_cut_by_the_edge_is_a_snowball() -> None:
     y, x = np.mgrid[:40, :40]
-    inside = np.hypot(y - 20, x - 37) <= 9
+    inside = np.hypot(y - 20, x - 39) <= 5
     steps = np.zeros(int(inside.sum()), STEP)
     steps["y"], steps["x"], steps["frame"] = y[inside], x[inside], 5
     steps["amplitude"], steps["significance"], steps["sigma"], steps["threshold"] = 500, 30, 10, 5
-    steps["saturating"] = np.hypot(steps["y"] - 20, steps["x"] - 37) <= 3
+    steps["saturating"] = np.hypot(steps["y"] - 20, steps["x"] - 39) <= 3
     assert find_events(steps, bounds=(0, 39, 0, 39)).table["type"].tolist() == ["snowball"]
     assert find_events(steps).table["type"].tolist() == ["cosmic_ray"]
 
