@@ -22,7 +22,8 @@ import yaml
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from .files import Stamp, mapped, reason
+from .files import Stamp, reason
+from .mapped import mapped
 
 BLOCK = b"\xd3BLK"
 #: One thread decodes, the others wait for it.

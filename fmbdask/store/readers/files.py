@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,33 +45,6 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def mapped(path: str, stamp: Stamp) -> NDArray[np.uint8]:
-    """Map what a file holds into memory, read-only; a compressed FITS file as its unpacked bytes.
-
-    Every call looks whether the file is still the one that was opened: to touch the pages of a file that was
-    cut short meanwhile would end the process.
-
-    Raises
-    ------
-    InputError
-        If it is not, or it cannot be mapped or unpacked.
-    """
-    from .packed import unpacked
-
-    check_unchanged(path, stamp)
-    plain = unpacked(path, stamp)
-    return _mapped(path, stamp) if plain is None else plain.content
-
-
-@lru_cache(maxsize=16)
-def _mapped(path: str, stamp: Stamp) -> NDArray[np.uint8]:
-    """Map a whole file once per process; the last 16 files stay mapped."""
-    try:
-        return np.asarray(np.memmap(path, np.uint8, "r"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): check the file and its permissions") from error
-
-
 def check_unchanged(path: str, stamp: Stamp) -> None:
     """Refuse a file whose size or time is no longer that of its opening."""
     if stamp_of(path) != stamp:
@@ -82,11 +54,6 @@ def check_unchanged(path: str, stamp: Stamp) -> None:
 def reason(error: Exception) -> str:
     """Say in one line what a library says about an error, for a sentence of ours."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def words(path: str, stamp: Stamp, offset: int, dtype: str, shape: Sequence[int]) -> NDArray[Any]:
-    """View part of a mapped file as an array, without reading it."""
-    return np.ndarray(tuple(shape), np.dtype(dtype), buffer=mapped(path, stamp), offset=offset)
 
 
 def stem_of(path: str | os.PathLike[str]) -> str:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...regions import Region
 from .decode import Scaling
-from .files import Stamp, ramp_shape, words
+from .files import Stamp, ramp_shape
 from .fits_header import Image, default_exposure, number, read_attrs, read_timing, units_of
+from .mapped import words
 from .protocol import Exposure
 
 

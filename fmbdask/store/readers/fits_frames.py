@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...regions import Region
 from .decode import Scaling
-from .files import Stamp, ramp_shape, words
+from .files import Stamp, ramp_shape
 from .fits_header import Image, default_exposure, number, read_attrs, read_timing
+from .mapped import words
 from .protocol import Exposure
 
 #: HST WFC3/IR data quality: lost on the way (1, 2), bad detector pixel (4), bad reference pixel (128).

@@ -8,7 +8,6 @@ all frames and a square of pixels are fast, chunks of whole frames are told to b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...regions import Region
+from .containers import opened
 from .files import Stamp, check_unchanged, ramp_shape, reason, working_dtype
 from .fits_header import default_exposure
 from .labelled import (
@@ -75,30 +75,6 @@ class Hdf5Ramp(LabelledRamp):
                 continue
             first = region.integration // array.chunks[0] * array.chunks[0] if self.stored_axes == 4 else 0
             array.id.read_direct_chunk((first, *place) if self.stored_axes == 4 else place)
-
-
-@lru_cache(maxsize=16)
-def opened(path: str, stamp: Stamp) -> Any:
-    """Open a file once per process; h5py itself lets one thread in at a time.
-
-    Raises
-    ------
-    InputError
-        If h5py is not installed, the file is another by now, or it cannot be opened.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError(
-            f"{path} is an HDF5 file, for which h5py is missing: pip install 'fmbdask[formats]'"
-        ) from error
-    check_unchanged(path, stamp)
-    try:
-        return h5py.File(path, "r")
-    except Exception as error:  # the library raises whatever it stumbles over
-        raise InputError(
-            f"{path} cannot be read as HDF5 ({reason(error)}): get a fresh copy of it"
-        ) from error
 
 
 def open_hdf5(path: str, stamp: Stamp, extension: int | str | None = None) -> Hdf5Ramp:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...regions import Region
 from .decode import Scaling
-from .files import Stamp, words
+from .files import Stamp
 from .fits_cube import FitsCube, cube_from, with_rows
 from .fits_header import Image
+from .mapped import words
 from .maps import FileMap
 from .protocol import Exposure
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from .containers import check_blosc, opened
 from .files import stamp_of
 
 
@@ -59,14 +60,10 @@ class FileMap:
         if self.kind == "zarr":
             import zarr
 
-            from .zarr import check_blosc
-
             array = zarr.open_array(f"{self.path}/{self.member}", mode="r")
             check_blosc(self.path, self.member, array, (0,) * len(self.shape), self.shape)
             return np.asarray(array[...])
         if self.kind == "hdf5":
-            from .hdf5 import opened
-
             return np.asarray(opened(self.path, stamp_of(self.path))[self.member][...])
         from astropy.io import fits
 

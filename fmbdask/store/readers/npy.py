@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...regions import Region
-from .files import Stamp, mapped, ramp_shape, reason, working_dtype
+from .files import Stamp, ramp_shape, reason, working_dtype
 from .fits_header import default_exposure
+from .mapped import mapped
 from .protocol import Exposure
 
 

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...regions import Region
-from .files import Stamp, mapped, ramp_shape, reason, working_dtype
+from .files import Stamp, ramp_shape, reason, working_dtype
 from .fits_header import default_exposure, number
+from .mapped import mapped
 from .packed import unpacked
 from .protocol import Exposure
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...regions import Region
+from .containers import check_blosc
 from .files import Stamp, check_unchanged, ramp_shape, reason, stamp_of, working_dtype
 from .fits_header import default_exposure
 from .labelled import (
@@ -76,33 +76,6 @@ def _array(path: str, stamp: Stamp, member: str) -> Any:
                 f"{array.fill_value}: write the store again, empty chunks too"
             )
     return array
-
-
-def check_blosc(path: str, member: str, array: Any, first: tuple[int, ...], size: tuple[int, ...]) -> None:
-    """Refuse a chunk of a window whose file is not as long as its blosc header says.
-
-    The decoder looks at no length but the header's, and would read what lies behind the end of a file that
-    was cut short. Source: blosc 1 chunk format (bytes 12 to 15: compressed size).
-
-    Raises
-    ------
-    InputError
-        If a file is too short or too long.
-    """
-    last = array.compressors[-1] if len(array.compressors) else None
-    if "blosc" not in type(last).__name__.lower() or getattr(array, "shards", None):
-        return
-    spans = [range(f // c, (f + n - 1) // c + 1) for f, n, c in zip(first, size, array.chunks, strict=True)]
-    for place in product(*spans):
-        file = os.path.join(path, member, array.metadata.encode_chunk_key(place))
-        try:
-            with open(file, "rb") as chunk:
-                header = chunk.read(16)
-                length = os.fstat(chunk.fileno()).st_size
-        except FileNotFoundError:
-            continue
-        if len(header) < 16 or int.from_bytes(header[12:], "little") != length:
-            raise InputError(f"{file} is truncated or damaged: write the store again")
 
 
 def metadata_of(path: str) -> str:
