@@ -105,9 +105,9 @@ def calibration(tables: Mapping[str, pd.DataFrame]) -> Figure:
             seen = own["ratio"].to_numpy() > 0
             ratio, colour = np.clip(own["ratio"].to_numpy(), floor, 30), PALETTE[k]
             ax.plot(ratio[seen], at[seen], "o", color=colour, ms=4, label=f"stated {rate:g}")
-            ax.plot(ratio[~seen], at[~seen], "<", color=colour, ms=4, clip_on=False)
+            ax.plot(ratio[~seen], at[~seen], "<", color=colour, ms=4)
         ax.set_xscale("log")
-        ax.set_xlim(floor, 30)
+        ax.set_xlim(0.9 * floor, 30)
         ax.set_title(f"{frames} frames")
         ax.set_xlabel("realised / stated")
     axes[0].set_yticks(range(len(noises)), noises)
