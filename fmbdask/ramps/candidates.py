@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..regions import Region
 from . import calibration
 from .events import STEP
+from .plateaus import before_plateau
 from .prepare import Prepared
 
 #: Excess of chi^2 [sigma] from which a pixel is looked at for telegraph noise.
@@ -143,6 +144,7 @@ def refit(
         data, p.used, rows, columns, (region.y0, region.x0), p.correction.parts, saturation, usable
     )
     variance = p.noise.pixels(p.detector.amplifier, region)[rows, columns]
+    used = before_plateau(ramps, used, saturation[rows, columns], np.sqrt(variance))
     dof = p.noise.dof[amplifier]
     bins = planes[temporal.RHO_BIN][rows, columns].astype(np.int64)
     scale = seen.scale[rows, columns]
