@@ -106,13 +106,14 @@ def _around(steps: NDArray[Any], core: Core) -> Bool:
 
 def _nearest(steps: NDArray[Any], cores: list[Core]) -> NDArray[np.intp]:
     """Core whose edge is nearest to each step."""
-    cost = [
-        np.hypot(steps["y"] - c.y, steps["x"] - c.x)
-        - c.radius
-        + FRAME_PIXELS * np.abs(steps["frame"].astype(np.int64) - c.frame)
-        for c in cores
-    ]
-    return np.asarray(np.argmin(cost, axis=0))
+    y, x, frame = (steps[k].astype(np.float32) for k in ("y", "x", "frame"))
+    nearest, least = np.zeros(steps.size, np.intp), np.full(steps.size, np.inf, np.float32)
+    for i, c in enumerate(cores):  # one at a time: a wide group may have a million steps and many cores
+        cost = np.sqrt((y - np.float32(c.y)) ** 2 + (x - np.float32(c.x)) ** 2) - np.float32(c.radius)
+        cost += np.float32(FRAME_PIXELS) * np.abs(frame - np.float32(c.frame))
+        closer = cost < least
+        nearest[closer], least[closer] = i, cost[closer]
+    return nearest
 
 
 def _cores(steps: NDArray[Any], group: int) -> tuple[list[Core], bool]:
@@ -150,27 +151,37 @@ def _ends(height: Float, sigma: float) -> list[tuple[NDArray[np.intp], ...]]:
     count = int(np.log(max(finite / sigma, 1.0)) / np.log(LEVEL_RATIO)) + 1 if sigma > 0 else 0
     levels = [0.0, *(sigma * LEVEL_RATIO**k for k in range(count)), np.inf]
     parts = [_parts(height >= level if level else height > 0) for level in levels]
+    # a part is looked at in its own box only, or many parts of a wide group would take forever
+    boxes = [ndimage.find_objects(part) for part in parts]
     ends: list[tuple[NDArray[np.intp], ...]] = []
-    waiting = [(0, number) for number in range(1, parts[0][1] + 1)]
+    waiting = [(0, i) for i in range(len(boxes[0]))]
     while waiting:
-        k, number = waiting.pop(0)
-        inside = parts[k][0] == number
+        k, i = waiting.pop(0)
+        box = boxes[k][i]
+        inside = parts[k][box] == i + 1
         children: Int = np.zeros(0, np.int64)
         if k + 1 < len(levels):
-            children = np.setdiff1d(parts[k + 1][0][inside], 0)
+            children = np.setdiff1d(parts[k + 1][box][inside], 0) - 1
         # what does not last up to the next level is a crest of noise
-        lasting = [c for c in children if k + 2 >= len(levels) or parts[k + 2][0][parts[k + 1][0] == c].any()]
+        lasting = [c for c in children if k + 2 >= len(levels) or _lasts(parts, boxes, k + 1, c)]
         if lasting:
             waiting += [(k + 1, int(c)) for c in lasting]
         else:
-            ends.append(np.nonzero(inside))
+            rows, columns = np.nonzero(inside)
+            ends.append((rows + box[0].start, columns + box[1].start))
     return ends
 
 
-def _parts(mask: Bool) -> tuple[NDArray[np.int32], int]:
+def _lasts(parts: list[NDArray[np.int32]], boxes: list[Any], k: int, i: int) -> bool:
+    """Whether a part of level ``k`` holds one of the next level."""
+    box = boxes[k][i]
+    return bool(parts[k + 1][box][parts[k][box] == i + 1].any())
+
+
+def _parts(mask: Bool) -> NDArray[np.int32]:
     """Connected parts of at least ``CORE_PIXELS``, numbered from 1 in row-major order."""
     labels, count = ndimage.label(mask, _NEIGHBOURS)
     keep = np.bincount(labels.ravel(), minlength=count + 1) >= CORE_PIXELS
     keep[0] = False
     number = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    return number[labels], int(keep.sum())
+    return np.asarray(number[labels])
