@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from fmbdask.survey.bench.vectorised import vectorised_features
 
-#: 4000 cosmic rays of eight pixels on 2048 x 2048, the most that configs/ramps/simulate_ohana.yaml draws, and the
-#: share of telegraph pixels of an H2RG at 160 K.
+#: 4000 cosmic rays of eight pixels on 2048 x 2048, the most that configs/ramps/simulate_ohana.yaml draws, and
+#: the share of telegraph pixels of an H2RG at 160 K.
 HIT_SHARE, TELEGRAPH_SHARE = 0.008, 0.0006
 #: Read noise, rate and size of hits of the block that is measured [DN, DN per frame, DN].
 NOISE, RATE, HIT, FLIP = 12.0, 0.05, (60.0, 400.0), (50.0, 150.0)
