@@ -34,6 +34,9 @@ FEW = 8
 SHORT = 10
 #: Range of the in-situ scale: floor-limited pixels may only be made less significant.
 SCALE_RANGE = (0.9, 3.0)
+#: A frame holds a large event when so many times more pixels fire in it than in the median frame, and this
+#: share of all; pixels whose largest step is within so many frames of it judge no scale.
+CROWD, CROWD_SHARE, CROWD_FRAMES = 10, 0.005, 4
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ def measure_noise(
         raw = np.sqrt(np.maximum(plane(temporal.STEP_R2) * rss, 0))
     bins = np.where(whole, plane(temporal.RHO_BIN), 0).astype(np.int64)
     rate = np.maximum(plane(temporal.SLOPE), 0)
+    frame = np.where(whole, plane(temporal.STEP_FRAME), 0).astype(np.int64)
     out = np.ones((4, amplifiers), np.float32)
     scale = np.ones((amplifiers, 2), np.float32)
     nu = max(m - 2, 1)
@@ -188,6 +192,7 @@ def measure_noise(
         quiet = own < noisy * variance
         usual = _thresholds(pattern, rho, 0.05, bins[mine], rate[mine], variance, detector.gain)
         firing = _thresholds(pattern, rho, 1e-3, bins[mine], rate[mine], variance, detector.gain)
+        quiet &= ~_with_many(frame[mine], z > firing)
         for k in range(2):
             part = quiet & ((bins[mine] == 0) if k == 0 else (bins[mine] > 0))
             if part.sum() >= ENOUGH:
@@ -196,6 +201,14 @@ def measure_noise(
             elif k == 1:
                 scale[a, 1] = scale[a, 0]
     return Noise(out[0], out[1], out[2], out[3], scale, ratio)
+
+
+def _with_many(frame: NDArray[np.int64], fires: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels whose largest step is next to a frame in which far more pixels fire than usual."""
+    count = np.bincount(frame[fires], minlength=int(frame.max()) + 1)
+    many = count > np.maximum(CROWD * np.median(count[1:]), CROWD_SHARE * frame.size)
+    near = np.convolve(many, np.ones(2 * CROWD_FRAMES + 1), "same")[: many.size] > 0
+    return near[frame]
 
 
 def _stated(ramp: xr.DataArray, detector: Detector) -> tuple[Float | None, NDArray[np.float64] | None]:

@@ -152,3 +152,10 @@ def test_absurd_values_in_a_few_pixels_do_no_harm(value: float) -> None:
     found = detect(labelled(data))
     assert np.sqrt(noise_of(labelled(data)).variance[0]) == pytest.approx(SIGMA, rel=0.05)
     assert [20, 20, 6] in found.events[["peak_y", "peak_x", "first_frame"]].values.tolist()
+
+
+def test_a_large_event_does_not_pass_for_more_noise() -> None:
+    """The halo of a snowball covers half of the pixels that another level of light tells apart."""
+    data = counts(30, 96, 96).astype(np.float64)
+    data[12:, :, :48] += 90.0
+    assert noise_of(labelled(np.rint(data).astype(np.uint16))).scale.max() < 1.15
