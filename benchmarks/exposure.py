@@ -21,6 +21,7 @@ import dask
 import numpy as np
 
 import fmbdask as fm
+from fmbdask.cluster.memory import bound_arenas
 from fmbdask.ramps.blocks import chunked
 from fmbdask.ramps.config import DetectionConfig
 from fmbdask.ramps.detector import as_ramp, describe
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("exposures", nargs="+")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
+    bound_arenas()
     warm, _ = fm.ramps.simulate(shape=(30, 128, 128), seed=1)
     fm.ramps.detect(warm)
     for path in arguments.exposures:

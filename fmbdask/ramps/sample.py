@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import gcd
 from typing import Any
 
@@ -61,8 +63,23 @@ def sample_blocks(rows: slice, columns: slice, integration: int = 0) -> list[Reg
 
 
 def read(ramp: xr.DataArray, region: Region) -> NDArray[Any]:
-    """All frames of a region, (T, ny, nx), C-contiguous."""
-    part = ramp.data[region.integration, :, region.y, region.x]
-    if is_dask_collection(part):
-        part = part.compute(scheduler="synchronous")
-    return np.ascontiguousarray(part)
+    """All frames of a region, (T, ny, nx), C-contiguous.
+
+    Chunk by chunk: a slice of a chunk keeps all of it in memory, and a strip touches many.
+    """
+    whole = ramp.data[region.integration]
+    if not is_dask_collection(whole):
+        return np.ascontiguousarray(whole[:, region.y, region.x])
+    out = np.empty((whole.shape[0], *region.shape), whole.dtype)
+    for y0, y1 in _cuts(whole.chunks[1], region.y0, region.y1):
+        for x0, x1 in _cuts(whole.chunks[2], region.x0, region.x1):
+            part = whole[:, y0:y1, x0:x1].compute(scheduler="synchronous")
+            out[:, y0 - region.y0 : y1 - region.y0, x0 - region.x0 : x1 - region.x0] = part
+    return out
+
+
+def _cuts(chunks: Sequence[int], start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Spans of [start, stop) that lie in one chunk each."""
+    edges = np.concatenate([[0], np.cumsum(chunks)])
+    inner = [int(e) for e in edges if start < e < stop]
+    return pairwise([start, *inner, stop])

@@ -12,6 +12,7 @@ from typing import Any
 
 import dask
 
+from ..cluster.memory import bound_arenas
 from ..errors import FmbdaskError, OutputExistsError
 from ..ramps.config import DetectionConfig
 from ..ramps.detect import Detection, detect
@@ -182,6 +183,7 @@ def detect_exposures(
     """
     names = result_names(paths)
     outcomes = []
+    bound_arenas()
     with (
         ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
         dask.config.set(scheduler="threads", pool=pool),
