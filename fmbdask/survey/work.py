@@ -26,6 +26,7 @@ from ..store.ingest import ingest
 from ..store.overrides import open_described
 from ..store.products import write_products
 from ..store.ramps import label, open_ramp
+from .compiling import compile_kernels
 from .export import Exports, check_exports, write_exports
 
 Report = Callable[[int, int, str], None]
@@ -184,6 +185,7 @@ def detect_exposures(
     names = result_names(paths)
     outcomes = []
     bound_arenas()
+    compile_kernels()
     with (
         ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
         dask.config.set(scheduler="threads", pool=pool),

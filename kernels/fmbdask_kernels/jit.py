@@ -48,6 +48,12 @@ def stage(function: F) -> F:
     return cast(F, numba.njit(**options)(function))
 
 
+def is_cached(dispatcher: Any) -> bool:
+    """Whether the disk holds something compiled for a kernel, of these sources."""
+    index: Any = getattr(dispatcher._cache, "_cache_file", None)
+    return index is None or not hasattr(index, "_load_index") or bool(index._load_index())
+
+
 def _stamped(dispatcher: Any) -> Any:
     """Let a cached kernel count as stale when a source it imports changed: numba looks at its own alone."""
     cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)

@@ -154,8 +154,11 @@ def _fit(
 
 
 def spread_over(values: ArrayLike, pixels: int) -> NDArray[np.float64]:
-    """Return one float64 per pixel from a scalar or a (K,) array."""
-    return np.ascontiguousarray(np.broadcast_to(np.asarray(values, np.float64), (pixels,)))
+    """Return one float64 per pixel from a scalar or a (K,) array, always as an array of its own.
+
+    A view, or one that may not be written, would be another type, for which the fits are compiled once more.
+    """
+    return np.array(np.broadcast_to(np.asarray(values, np.float64), (pixels,)))
 
 
 def fit_steps(

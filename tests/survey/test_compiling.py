@@ -1,0 +1,45 @@
+"""Compilation at first use: two processes make what one search needs, once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SIGNATURES = """
+from fmbdask_kernels import gather, steps, telegraph, temporal
+from fmbdask.survey.compiling import compile_fits
+import fmbdask as fm
+compile_fits()
+ramp, _ = fm.ramps.simulate(shape=(20, 64, 64), seed=1)
+fm.ramps.detect(ramp)
+fm.ramps.detect(ramp.chunk({"y": 30}))
+print([len(k.signatures) for k in (steps._fit, steps._amplitude, telegraph._fit, gather._gather, temporal.fused)])
+"""
+COLD = """
+from fmbdask.survey.compiling import compile_kernels
+print(compile_kernels(), compile_kernels())
+"""
+
+
+def run(script: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | environment,
+    )
+    return done.stdout.strip()
+
+
+def test_the_fits_are_compiled_for_the_types_that_detection_uses() -> None:
+    assert run(SIGNATURES) == "[1, 1, 1, 1, 1]"
+
+
+@pytest.mark.long
+def test_an_empty_cache_is_filled_once(tmp_path: Path) -> None:
+    assert run(COLD, NUMBA_CACHE_DIR=str(tmp_path)) == "True False"
