@@ -17,7 +17,8 @@ compile_fits()
 ramp, _ = fm.ramps.simulate(shape=(20, 64, 64), seed=1)
 fm.ramps.detect(ramp)
 fm.ramps.detect(ramp.chunk({"y": 30}))
-print([len(k.signatures) for k in (steps._fit, steps._amplitude, telegraph._fit, gather._gather, temporal.fused)])
+kernels = (steps._fit, steps._amplitude, telegraph._fit, gather._gather, temporal.fused)
+print([len(k.signatures) for k in kernels])
 """
 COLD = """
 from fmbdask.survey.compiling import compile_kernels
