@@ -127,3 +127,8 @@ def write_hdf5(path: Path, data: NDArray[Any], name: str = "data", **options: An
         flags[..., 1, 2, 3] = 2
         file.create_dataset("flags", data=flags)
     return path
+
+
+def litter(folder: Path) -> list[Path]:
+    """Unfinished files that a writer left behind."""
+    return [p for p in folder.rglob("*") if p.name.endswith(".partial")]

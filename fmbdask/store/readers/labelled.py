@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,9 +72,9 @@ class LabelledRamp(Exposure):
             flags |= np.asarray(self.window(self.flags_member, region), np.uint8)
         return flags
 
+    @abstractmethod
     def window(self, member: str, region: Region) -> NDArray[Any]:
         """Read a region of a named array, as it is stored."""
-        raise NotImplementedError
 
 
 def known_attrs(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -79,7 +80,7 @@ class RampSource(Protocol):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Exposure:
+class Exposure(ABC):
     """The part of a source that is the same for every format."""
 
     path: str
@@ -104,9 +105,9 @@ class Exposure:
         """Whether the file holds flags, or its values may be NaN or infinite."""
         return self.stores_flags or self.dtype.kind == "f"
 
+    @abstractmethod
     def read(self, region: Region) -> NDArray[Any]:
         """Read one region: (T, ny, nx), C-contiguous."""
-        raise NotImplementedError
 
     def read_flags(self, region: Region) -> NDArray[np.uint8]:
         """Flag the values that are not finite as do-not-use (bit 1)."""
