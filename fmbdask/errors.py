@@ -20,3 +20,19 @@ class ConfigError(FmbdaskError, ValueError):
 
 class OutputExistsError(FmbdaskError, FileExistsError):
     """A result is already there and was not to be overwritten."""
+
+
+class RunError(FmbdaskError, RuntimeError):
+    """A survey run that cannot begin, go on or be read."""
+
+
+class LockedError(RunError):
+    """Another coordinator works on the run."""
+
+
+class SupersededError(RunError):
+    """Another coordinator has taken the run over: this one must stop."""
+
+
+class RefusedError(RunError, ValueError):
+    """A plan that cannot work, with the reasons and their cures."""

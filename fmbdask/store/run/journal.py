@@ -1,0 +1,108 @@
+"""Journals: what happened, line by line, in files that only grow. They are the truth of a run.
+
+A process that works on a span of units writes a journal of its own, so nobody shares a file. Each line is
+handed to the operating system at once, so that a killed process loses none; it is forced to the disk at
+least every second and at the end, so that a dead machine loses at most the last second. A torn last line is
+ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from uuid import uuid4
+
+from .folder import sync_folder
+from .units import Record
+
+#: Longest time that lines may wait to be forced to the disk [s].
+SYNC_INTERVAL = 1.0
+
+
+def journal_path(folder: Path, epoch: int, name: str) -> Path:
+    """Make up the name of a new journal; no two executions ever share one."""
+    return folder / f"{epoch:05d}" / f"{name}-{uuid4().hex[:8]}.jsonl"
+
+
+class JournalWriter:
+    """Appends records to a new journal.
+
+    Parameters
+    ----------
+    path : Path
+        From :func:`journal_path`; must not exist.
+
+    Raises
+    ------
+    OSError
+        As the file system says; a full disk among them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        sync_folder(path.parent)
+        self._synced = time.monotonic()
+
+    def write(self, record: Record) -> None:
+        """Append one record."""
+        line = json.dumps(record.as_json(), separators=(",", ":")).encode() + b"\n"
+        written = os.write(self._file, line)
+        if written != len(line):  # a nearly full disk takes a piece: the rest must fail loudly
+            os.write(self._file, line[written:])
+        if time.monotonic() - self._synced > SYNC_INTERVAL:
+            self.sync()
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk."""
+        os.fsync(self._file)
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Sync and close."""
+        try:
+            self.sync()
+        finally:
+            os.close(self._file)
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_journal(path: Path, start: int = 0) -> tuple[list[Record], int]:
+    """Read the whole lines of a journal from a position on.
+
+    Returns
+    -------
+    list of Record, int
+        Damaged lines are left out; and the position after the last whole line [byte].
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        content = file.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    records = []
+    for line in whole.splitlines():
+        try:
+            records.append(Record.from_json(json.loads(line)))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return records, start + len(whole)
+
+
+def journals(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Every journal below a folder and its size [byte], in the order of their names."""
+    for epoch in sorted(entry.path for entry in os.scandir(folder) if entry.is_dir()):
+        with os.scandir(epoch) as entries:
+            found = sorted((e.path, e.stat().st_size) for e in entries if e.name.endswith(".jsonl"))
+        yield from ((Path(path), size) for path, size in found)
