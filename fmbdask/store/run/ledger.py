@@ -85,6 +85,21 @@ class Event(NamedTuple):
     extra: Mapping[str, Any]
 
 
+class Totals(NamedTuple):
+    """Sums over the units that ended: regions of each stage, bytes read, thread seconds, and the recent past.
+
+    ``recent_bytes`` were read by the units that ended within ``recent_span`` seconds; ``last`` is when the last
+    one ended.
+    """
+
+    regions: Mapping[int, int]
+    nbytes: int
+    seconds: float
+    recent_bytes: int
+    recent_span: float
+    last: float
+
+
 class Ledger:
     """Index of the journals of a run.
 
@@ -280,6 +295,18 @@ class Ledger:
             "WHERE stage = ? AND item = ? AND region = ?", unit,
         ).fetchone()  # fmt: skip
         return None if row is None else Part(row[0], row[1], row[2], row[3].hex())
+
+    def totals(self, since: float) -> Totals:
+        """Sum up what ended; the recent past begins at ``since`` [s since 1970]."""
+        regions = dict(self._db.execute("SELECT stage, count(*) FROM ended WHERE region >= 0 GROUP BY stage"))
+        nbytes, seconds, last = self._db.execute(
+            "SELECT coalesce(sum(nbytes), 0), coalesce(sum(seconds), 0), coalesce(max(time), 0) FROM ended"
+        ).fetchone()
+        recent, first = self._db.execute(
+            "SELECT coalesce(sum(nbytes), 0), min(time - seconds) FROM ended WHERE time >= ?", (since,)
+        ).fetchone()
+        span = 0.0 if first is None else last - max(first, since)
+        return Totals(regions, nbytes, seconds, recent, span, last)
 
     def failures(self, *, final: bool | None = None) -> list[Failure]:
         """Failures that count, of units that have not ended since."""
