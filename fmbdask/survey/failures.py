@@ -61,18 +61,16 @@ def table(folder: RunFolder, items: list[Item], found: list[Failure]) -> pd.Data
     of_unit: dict[Any, list[Failure]] = {}
     for failure in found:
         of_unit.setdefault(failure.unit, []).append(failure)
-    rows = [
-        _row(items, list(stages), tries) for tries in of_unit.values() if any(t.final for t in tries)
-    ]
+    rows = [_row(items, list(stages), tries) for tries in of_unit.values() if any(t.final for t in tries)]
+    nothing = {"region": -1, "attempts": 1, "seconds": 0.0, "worker": "", "time": float("nan"), "log": ""}
+    stage = stages[0] if stages else ""
     rows += [
-        {
-            "item": i.index, "name": i.name, "input": i.path, "stage": stages[0] if stages else "", "unit": "open",
-            "region": -1, "cause": "data", "error": i.problem, "attempts": 1, "seconds": 0.0, "worker": "",
-            "time": float("nan"), "log": "",
-        }
+        {"item": i.index, "name": i.name, "input": i.path, "stage": stage, "unit": "open", "cause": "data"}
+        | {"error": i.problem}
+        | nothing
         for i in items
         if i.problem
-    ]  # fmt: skip
+    ]
     rows.sort(key=lambda row: (row["item"], row["stage"], row["region"]))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -111,7 +109,7 @@ def describe(found: pd.DataFrame, *, log: bool = True) -> str:
     if found.empty:
         return "nothing failed"
     lines = []
-    for row in found.itertuples():
+    for _, row in found.iterrows():
         where = f"region {row.region}" if row.unit == "map" else row.unit
         tries = f"{row.attempts} attempt{'s' * (row.attempts != 1)}"
         lines.append(f"{row.name}  {row.stage}, {where}, {tries}: {CAUSES.get(str(row.cause), row.cause)}")

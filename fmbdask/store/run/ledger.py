@@ -86,10 +86,10 @@ class Event(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums over the units that ended: regions of each stage, bytes read, thread seconds, and the recent past.
+    """Sums over the units that ended: regions of each stage, bytes read, thread seconds.
 
-    ``recent_bytes`` were read by the units that ended within ``recent_span`` seconds; ``last`` is when the last
-    one ended.
+    ``recent_bytes`` were read by the units that ended within the last ``recent_span`` seconds; ``last`` is
+    when the last one ended.
     """
 
     regions: Mapping[int, int]
