@@ -1,4 +1,4 @@
-"""`fmbdask ramps`: simulate, ingest, detect, export and show exposures of infrared detectors."""
+"""`fmbdask ramps`: simulate, ingest, detect, remember, export and show exposures of infrared detectors."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ Extension = Annotated[
 ]
 Accumulate = Annotated[
     bool, typer.Option("--accumulate", help="Integrate the fluxes of target pixel files over time.")
+]
+DetectorName = Annotated[
+    str | None, typer.Option("--detector", help="Name of the detector, where headers have none or another.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are already there.")]
 
@@ -161,13 +164,17 @@ def detect(
     false_alarm_rate: Annotated[float | None, typer.Option(help="False alarms per clean pixel ramp.")] = None,
     skip_first: Annotated[str | None, typer.Option(help="Frames to leave out at the start, or auto.")] = None,
     skip_last: Annotated[str | None, typer.Option(help="Frames to leave out at the end, or auto.")] = None,
+    detector_history: Annotated[
+        Path | None, typer.Option(help="Folder that `ramps history` wrote: what is known of the detector.")
+    ] = None,
+    detector: DetectorName = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
 ) -> None:
     """Find cosmic rays, telegraph noise and snowballs: a catalogue, a mask and a rate image each."""
     from fmbdask.config import resolve
     from fmbdask.ramps.config import DetectionConfig
     from fmbdask.survey.export import Exports
-    from fmbdask.survey.work import detect_exposures
+    from fmbdask.survey.work import Remembered, detect_exposures
 
     flags = {"false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last}
     settings = resolve(DetectionConfig, "ramps.detect", config, flags).value
@@ -193,10 +200,31 @@ def detect(
             features=features,
             exports=Exports(numpy=numpy, groupdq=groupdq, ds9=ds9),
             overrides={key: value for key, value in overrides.items() if value is not None},
+            remembered=Remembered(detector_history, detector),
             threads=threads,
             progress=report,
         )
     finish(results)
+
+
+@app.command(epilog="Example: fmbdask ramps history out/* -o history")
+def history(
+    results: Annotated[
+        list[Path], typer.Argument(help="Results of `ramps detect`.", metavar="OUT/EXPOSURE...")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the histories, made or extended.")],
+    detector: DetectorName = None,
+) -> None:
+    """Remember what the exposures of a detector have in common, for `ramps detect --detector-history`.
+
+    One table a detector: telegraph, hot, dead and noisy pixels with how often they were seen to be so, rates
+    of hits and snowballs, and the pixels that the last exposure left bright. An exposure that is there
+    already is counted once.
+    """
+    from fmbdask.survey.history import build_history
+
+    for built in build_history(results, out, detector=detector):
+        typer.echo(f"{built.path}: {built.added} added, {built.known} known before; {built.summary}")
 
 
 @app.command(epilog="Example: fmbdask ramps show out/h2rg_0000")

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 from fmbdask_kernels import covariance
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 Float = NDArray[np.float64]
@@ -197,3 +197,23 @@ def gaussian_equivalent(t: Float, nu: Float | float) -> Float:
     """Gaussian quantile of a Student t variate (Wallace 1959); array form of the kernel of the same name."""
     result: Float = np.sign(t) * (8 * nu + 1) / (8 * nu + 3) * np.sqrt(nu * np.log1p(t * t / nu))
     return result
+
+
+def repeat_odds(times: ArrayLike, trials: ArrayLike, chance: ArrayLike) -> Float:
+    """Log-likelihood ratio of what happened ``times`` in ``trials``: something of the place against chance.
+
+    Parameters
+    ----------
+    times, trials : array
+    chance : array
+        Probability of it in one trial, by chance.
+
+    Returns
+    -------
+    array
+        ln of (uniform over all probabilities) / (``chance``), for a given order of outcomes.
+    """
+    k, n = np.asarray(times, np.float64), np.asarray(trials, np.float64)
+    p = np.clip(np.asarray(chance, np.float64), 1e-12, 0.5)
+    ratio: Float = special.betaln(k + 1, n - k + 1) - k * np.log(p) - (n - k) * np.log1p(-p)
+    return ratio

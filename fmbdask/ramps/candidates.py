@@ -28,6 +28,9 @@ DWARFS = 1.8
 #: A step merely undoes negative ones when it is smaller than this many times their sum.
 UNDONE = 2.5
 
+#: Fewest flips of a pixel that is known for its telegraph noise: up and down once.
+EXCURSION = 2
+
 #: A telegraph pixel, as the region found it.
 TELEGRAPH = np.dtype(
     [
@@ -89,6 +92,8 @@ def choose(
         noisy = tested & (planes[temporal.READ_VARIANCE] > noise.noisy[amplifier] * variance)
         deep = tested & ((z > p.refit[bins]) | (drop > threshold))
         telegraph = tested & (chi > CHI_EXCESS)
+        if p.prior is not None:
+            telegraph |= tested & p.prior.inside(region)
     return Look(z, drop, scale, threshold.astype(np.float32), deep, telegraph & p.config.telegraph, noisy)
 
 
@@ -156,7 +161,11 @@ def refit(
     two_level, hits = np.zeros(rows.size, bool), np.zeros(rows.size, np.int64)
     rate, rate_error = (np.where(steps.count > 0, v, np.nan) for v in (steps.rate, steps.rate_error))
     table = np.zeros(0, TELEGRAPH)
-    open_ = np.flatnonzero(_unexplained(steps, used, variance * np.maximum(scale, 1) ** 2, dof))
+    gain = known_telegraph(p, region, rows, columns)
+    open_ = np.flatnonzero(
+        _unexplained(steps, used, variance * np.maximum(scale, 1) ** 2, dof)
+        | ((gain > 0) & (steps.count > 0))
+    )
     if p.config.telegraph and open_.size:
         few = steps.at(open_)
         fit = fit_telegraph(
@@ -165,6 +174,7 @@ def refit(
         )  # fmt: skip
         least = p.config.telegraph_evidence
         passed = is_telegraph(fit, min_evidence=least, min_margin=least)
+        passed |= expected_telegraph(fit, least - gain[open_], gain[open_] > 0)
         table = _telegraph_table(fit, passed, p, region, rows[open_], columns[open_])
         chosen = open_[passed]
         two_level[chosen] = True
@@ -176,7 +186,48 @@ def refit(
     own = steps.rss / _free(steps, used)
     sigma = np.sqrt(np.where(own > p.noise.noisy[amplifier] * variance, own, variance))
     found = _fitted_steps(steps, two_level, hits, p, region, rows, columns, scale, sigma, seen.threshold)
+    if p.prior is not None and p.config.telegraph:
+        flips = p.prior.flips(
+            found["y"].astype(np.intp), found["x"].astype(np.intp), found["amplitude"], found["sigma"]
+        )
+        flips &= ~found["saturating"]
+        table = np.concatenate([table, lone_flips(found[flips], table)])
+        found = found[~flips]
     return Refitted(rows, columns, two_level, rate, rate_error, found, table)
+
+
+def known_telegraph(
+    p: Prepared, region: Region, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Gain of the log-odds of telegraph noise that the history of the detector gives pixels, (K,)."""
+    if p.prior is None:
+        return np.zeros(rows.size)
+    return p.prior.telegraph(rows + region.y0, columns + region.x0)
+
+
+def expected_telegraph(
+    fit: Telegraph, least: NDArray[np.float64], known: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Known telegraph pixels whose evidence and prior odds together pass, with one excursion or more."""
+    passed = is_telegraph(fit, min_evidence=0.0, min_margin=0.0, min_transitions=EXCURSION)
+    passed &= known & (fit.evidence > least) & (fit.margin > least)
+    return np.asarray(passed)
+
+
+def lone_flips(steps: NDArray[Any], found: NDArray[Any]) -> NDArray[Any]:
+    """Telegraph pixels whose single steps are flips, as far as two levels were not fitted to them."""
+    place = steps["y"].astype(np.int64) << 32 | steps["x"]
+    taken = found["y"].astype(np.int64) << 32 | found["x"]
+    steps, place = steps[~np.isin(place, taken)], place[~np.isin(place, taken)]
+    _, first, count = np.unique(place, return_index=True, return_counts=True)
+    out = np.zeros(first.size, TELEGRAPH)
+    for name in ("integration", "y", "x", "amplitude", "significance"):
+        out[name] = steps[name][first]
+    out["first_frame"] = steps["frame"][first]
+    out["transitions"] = count
+    for name in ("margin", "dwell_high", "dwell_low", "duty", "fit_quality"):
+        out[name] = np.nan
+    return out
 
 
 def _free(steps: Steps, used: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from .detector import as_ramp, describe
 from .linearity import linearise
 from .measured import Measured
 from .prepare import Prepared, prepare
+from .prior import BITS, Prior
 from .region import RegionResult
 from .sample import read
 
@@ -60,6 +61,7 @@ def detect(
     *,
     features: bool = False,
     measured: Sequence[Measured] | None = None,
+    prior: Prior | None = None,
     progress: Report | None = None,
     **options: Any,
 ) -> Detection:
@@ -74,6 +76,8 @@ def detect(
         Whether the maps hold every temporal feature.
     measured : sequence of Measured, optional
         Offsets of each integration that were measured before, see :mod:`fmbdask.ramps.measured`.
+    prior : Prior, optional
+        What the history of the detector lets one expect, see :func:`fmbdask.ramps.prior.expect`.
     progress : callable, optional
         Called with (regions done, regions, text).
     **options
@@ -104,11 +108,14 @@ def detect(
     detector = describe(ramp)
     ramp = linearise(ramp, detector)
     known = measured if measured is not None and settings.reference_pixels else [None] * detector.shape[0]
-    prepared = [prepare(ramp, detector, settings, i, m) for i, m in enumerate(known)]
+    prepared = [prepare(ramp, detector, settings, i, m, prior) for i, m in enumerate(known)]
     results = search(ramp, prepared, features=features, progress=progress)
     events, maps, steps = reduce.reduce_exposure(
         results, prepared, detector, settings, lambda region: read(ramp, region)
     )
+    if prior is not None:
+        bits = {"flag_masks": list(BITS.values()), "flag_meanings": " ".join(BITS), "units": "1"}
+        maps["known"] = (("y", "x"), prior.known, bits)
     maps.attrs = {"exposure": detector.exposure, "source": detector.source}
     return Detection(events, maps, summarise(results, prepared, settings), steps, tuple(prepared))
 
@@ -141,6 +148,8 @@ def summarise(
     notes = [
         f"integration {p.integration}: {n}" if len(prepared) > 1 else n for p in prepared for n in p.notes
     ]
+    if first.prior is not None:
+        notes += first.prior.notes
     return {
         "frames_used": [int(f) for f in first.used],
         "pixels_tested": tested,

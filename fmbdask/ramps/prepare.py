@@ -7,7 +7,7 @@ at fixed places, so it depends neither on chunks nor on workers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from .detector import MIN_FRAMES, Detector, saturation_levels
 from .measured import Measured, measure
 from .noise import Noise, measure_noise
 from .offsets import Correction, choose_frames, complete
+from .prior import Prior
 from .sample import sample_blocks
 
 #: Fewest reads whose noise is measured; with fewer it must be given.
@@ -56,6 +57,8 @@ class Prepared:
         Level at or above which reads of a pixel are not used [DN]; None where that of ``detector`` holds.
     notes : tuple of str
         What was decided, in sentences.
+    prior : Prior or None
+        What the history of the detector lets one expect.
     """
 
     detector: Detector
@@ -73,9 +76,13 @@ class Prepared:
     rho_floor: float
     levels: NDArray[np.float32] | None
     notes: tuple[str, ...]
+    prior: Prior | None = None
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (self.detector.source, self.integration, self.config.model_dump_json(), self.used.tobytes())
+        known = self.prior.token if self.prior else ""
+        return (
+            self.detector.source, self.integration, self.config.model_dump_json(), self.used.tobytes(), known
+        )  # fmt: skip
 
 
 def prepare(
@@ -84,6 +91,7 @@ def prepare(
     config: DetectionConfig,
     integration: int,
     measured: Measured | None = None,
+    prior: Prior | None = None,
 ) -> Prepared:
     """Measure what the regions of one integration share.
 
@@ -97,6 +105,8 @@ def prepare(
     integration : int
     measured : Measured, optional
         Offsets that were measured before.
+    prior : Prior, optional
+        From :func:`fmbdask.ramps.prior.expect`.
 
     Returns
     -------
@@ -151,7 +161,7 @@ def prepare(
         tables=tables,
         correction=correction,
         offsets=offsets,
-        noise=noise,
+        noise=noise if prior is None else with_known_noise(noise, prior, detector),
         isolated=isolated,
         # two pixels of this significance are an event together
         refit=(isolated + 0.85) / np.sqrt(2),
@@ -159,7 +169,20 @@ def prepare(
         rho_floor=floor,
         levels=saturation_levels(ramp, detector),
         notes=(*known_notes(detector, config), *notes, *offset_notes),
+        prior=prior,
     )
+
+
+def with_known_noise(noise: Noise, prior: Prior, detector: Detector) -> Noise:
+    """Expect of pixels that are known as noisy the noise that they had; of no pixel less than usual."""
+    if not prior.noisy.size:
+        return noise
+    shape = detector.shape[2:]
+    ratio = np.ones(shape, np.float32) if noise.ratio is None else noise.ratio.copy()
+    y, x = np.divmod(prior.noisy, shape[1])
+    own = prior.noise**2 / noise.variance[detector.amplifier[x]]
+    ratio[y, x] = np.maximum(ratio[y, x], own)
+    return replace(noise, ratio=ratio)
 
 
 def known_notes(detector: Detector, config: DetectionConfig) -> list[str]:

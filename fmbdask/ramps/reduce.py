@@ -19,6 +19,7 @@ from .halos import Covered, ReadBlock, with_halos
 from .limits import apply_limits
 from .prepare import Prepared
 from .region import RegionResult
+from .repeats import weigh_repeats
 
 #: Codes of the mask, lowest first: where kinds overlap, the higher code stays.
 CODES = {"background": 0, "cosmic_ray": 1, "telegraph_noise": 2, "snowball": 3}
@@ -75,6 +76,7 @@ def reduce_exposure(
         [f for f in (table, _telegraph_events(telegraph)) if len(f)] or [table], ignore_index=True
     )
     catalogue = add_confidence(catalogue, prepared, results)
+    catalogue = weigh_repeats(catalogue, steps, events.event_id, prepared)
     catalogue = catalogue.sort_values(
         ["integration", "first_frame", "peak_y", "peak_x", "type"], kind="stable", ignore_index=True
     )

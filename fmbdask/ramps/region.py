@@ -131,6 +131,7 @@ def search_region(
         "rate": planes[temporal.RATE].copy(),
         "rate_error": _rate_error(planes, p),
         "reads": planes[temporal.READS].copy(),
+        "noise": planes[temporal.NOISE].copy(),
     }
     active = _active(p, region)
     seen = choose(planes, p, region, amplifier, active)

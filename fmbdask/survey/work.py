@@ -28,10 +28,14 @@ from ..store.products import write_products
 from ..store.ramps import label, open_ramp
 from .compiling import compile_kernels
 from .export import Exports, check_exports, write_exports
+from .history import KEY as OBSERVATION
+from .history import observed, prior_of
 
 Report = Callable[[int, int, str], None]
 #: Overrides that may be maps which decide what pixels share: offsets kept beside an exposure know none.
 MAPS = {"bad_pixels", "saturation"}
+#: Maps that are kept of every exposure.
+KEPT = ["mask", "rate", "rate_error", "reads", "noise"]
 logger = logging.getLogger(__name__)
 
 
@@ -45,6 +49,14 @@ class Outcome:
     summary: str = ""
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """Folder of detector histories to use, and name of the detector where headers have none or another."""
+
+    history: Path | None = None
+    detector: str | None = None
+
+
 def detect_exposure(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -55,6 +67,7 @@ def detect_exposure(
     features: bool = False,
     exports: Exports | None = None,
     overrides: Mapping[str, Any] | None = None,
+    remembered: Remembered | None = None,
     progress: Report | None = None,
 ) -> Path:
     """Detect on one exposure and write its result.
@@ -75,6 +88,8 @@ def detect_exposure(
         Files for other tools, see :mod:`fmbdask.survey.export`.
     overrides : mapping, optional
         What :func:`fmbdask.open_ramp` takes.
+    remembered : Remembered, optional
+        History of the detector, and its name.
     progress : callable, optional
         Called with (regions done, regions, text).
 
@@ -99,6 +114,7 @@ def detect_exposure(
         features,
         exports or Exports(),
         overrides,
+        remembered or Remembered(),
         progress,
     )[0]
 
@@ -111,6 +127,7 @@ def _detect(
     features: bool,
     exports: Exports,
     overrides: Mapping[str, Any] | None,
+    remembered: Remembered,
     progress: Report | None,
 ) -> tuple[Path, Detection]:
     """Detect on one exposure; returns its folder and what was found."""
@@ -125,8 +142,14 @@ def _detect(
     check_exports(exports, ramp)
     changed = MAPS & set(overrides or {}) or any(str(c).startswith(LINEARITY) for c in ramp.coords)
     known = None if changed else described.source.prepared
-    measured = from_arrays(known, read_labels(ramp)) if known else None
-    found = detect(ramp, settings, features=features or exports.numpy, measured=measured, progress=progress)
+    detector = read_labels(ramp)
+    measured = from_arrays(known, detector) if known else None
+    prior = None
+    if remembered.history is not None:
+        prior = prior_of(remembered.history, path, ramp, detector, remembered.detector)
+    found = detect(
+        ramp, settings, features=features or exports.numpy, measured=measured, prior=prior, progress=progress
+    )
     time_unit = str(ramp.coords["read_times"].attrs.get("units", "s"))
     configuration = {
         "detection": settings.model_dump(mode="json"),
@@ -135,6 +158,7 @@ def _detect(
             k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in (overrides or {}).items()
         },
         "found": found.info,
+        OBSERVATION: observed(path, ramp, detector, found, remembered.detector),
     }
     with atomic(target, overwrite=overwrite) as folder:
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +170,7 @@ def _detect(
             time_unit=time_unit,
             steps=found.steps,
         )
-        kept = found.maps if features else found.maps[["mask", "rate", "rate_error", "reads"]]
+        kept = found.maps if features else found.maps[KEPT + (["known"] if prior is not None else [])]
         write_products(folder / "products.zarr", kept)
         write_exports(folder, target.name, ramp, found, exports)
     return target, found
@@ -161,6 +185,7 @@ def detect_exposures(
     features: bool = False,
     exports: Exports | None = None,
     overrides: Mapping[str, Any] | None = None,
+    remembered: Remembered | None = None,
     threads: int | None = None,
     progress: Report | None = None,
 ) -> list[Outcome]:
@@ -172,7 +197,7 @@ def detect_exposures(
         Exposures of any format; equal stems get folders that tell them apart.
     out : path
         Folder of results.
-    config, overwrite, features, exports, overrides, progress
+    config, overwrite, features, exports, overrides, remembered, progress
         As in :func:`detect_exposure`.
     threads : int, optional
         Threads; all cores by default.
@@ -200,6 +225,7 @@ def detect_exposures(
                     features,
                     exports or Exports(),
                     overrides,
+                    remembered or Remembered(),
                     progress,
                 )
             except Exception as error:

@@ -158,7 +158,7 @@ def test_detect_writes_files_for_other_tools(simulated: Path, tmp_path: Path) ->
     assert status(*words, "--numpy", "--groupdq", "--ds9") == 0
     folder = tmp_path / "out" / "h2rg_0001"
     maps = open_products(folder / "products.zarr")
-    assert set(maps) == {"mask", "rate", "rate_error", "reads"}
+    assert set(maps) == {"mask", "rate", "rate_error", "reads", "noise"}
     mask = np.load(folder / "prediction_mask.npy")
     np.testing.assert_array_equal(mask, maps["mask"].values[0])
     ramp = np.load(folder / "h2rg_0001_processed.npy")
