@@ -45,9 +45,9 @@ def png(figure: Figure) -> bytes:
 def write_page(demo: Demo, pictures: list[Picture], path: Path) -> None:
     """Write the page whole or not at all."""
     environment = Environment(
-        loader=PackageLoader("fmbdask.survey", "."), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("fmbdask.survey", "pages"), autoescape=True, undefined=StrictUndefined
     )
-    text = environment.get_template("report.html").render(
+    text = environment.get_template("demo.html").render(
         title="What a small survey holds",
         lead=(
             f"{len(demo.numbers)} simulated exposures of {demo.size}, "

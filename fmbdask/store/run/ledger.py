@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .folder import RunFolder
 from .journal import journals, read_journal
 from .units import Part, Record, Unit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS journal (path TEXT PRIMARY KEY, bytes INTEGER) WITHOUT ROWID;
@@ -307,6 +310,19 @@ class Ledger:
         ).fetchone()
         span = 0.0 if first is None else last - max(first, since)
         return Totals(regions, nbytes, seconds, recent, span, last)
+
+    def timings(self) -> pd.DataFrame:
+        """One row a unit that ended: where and how long it ran, what it read and the memory it took."""
+        import pandas as pd
+
+        rows = self._db.execute(
+            "SELECT stage, item, region, time - seconds AS begin, time AS end, seconds, read, write, cpu, "
+            "nbytes, peak, worker, extra FROM ended"
+        )
+        names = {i: path for path, i in self._files.items()}
+        found = pd.DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
+        found["worker"] = found["worker"].map(names).astype("category")
+        return found
 
     def failures(self, *, final: bool | None = None) -> list[Failure]:
         """Failures that count, of units that have not ended since."""
