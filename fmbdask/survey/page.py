@@ -1,4 +1,4 @@
-"""The demo's page: one HTML file that needs no other."""
+"""Pages that need no other file: templates filled, pictures inside; and the page of the demo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -42,12 +42,18 @@ def png(figure: Figure) -> bytes:
     return target.getvalue()
 
 
-def write_page(demo: Demo, pictures: list[Picture], path: Path) -> None:
-    """Write the page whole or not at all."""
+def render(template: str, **values: Any) -> str:
+    """Fill a template of ``pages/``; every value is escaped."""
     environment = Environment(
         loader=PackageLoader("fmbdask.survey", "pages"), autoescape=True, undefined=StrictUndefined
     )
-    text = environment.get_template("demo.html").render(
+    return environment.get_template(template).render(**values)
+
+
+def write_page(demo: Demo, pictures: list[Picture], path: Path) -> None:
+    """Write the page whole or not at all."""
+    text = render(
+        "demo.html",
         title="What a small survey holds",
         lead=(
             f"{len(demo.numbers)} simulated exposures of {demo.size}, "
