@@ -15,8 +15,8 @@ from .prior import OWN_SHARE
 
 #: Frames by which what repeats may come earlier or later.
 FRAMES = 3
-#: Share of the pixels of an event that must be hit again for it to count as repeated.
-AGAIN = 0.5
+#: Ways in which an event may repeat that are looked at.
+TESTS = 4
 
 
 def weigh_repeats(
@@ -24,15 +24,16 @@ def weigh_repeats(
 ) -> pd.DataFrame:
     """Lower the confidence of hits whose place shows the same in other integrations, or is known for it.
 
-    A hit strikes a place once. Of n other integrations, k show a hit on at least half the same pixels, at the
-    same frames or at any: the odds that the event belongs to its place are ``OWN_SHARE`` times the likelihood
-    ratio of :func:`~fmbdask.ramps.calibration.repeat_odds`, with the probability of a coincidence from the
-    density of hits in the exposure. A history of the detector adds what it knows of the pixels.
+    A hit strikes a place once. Of n other integrations, k have a hit at the same place: with the brightest
+    pixel next to it, or on any of its pixels; within a few frames, or at any. The odds that the event belongs
+    to its place are ``OWN_SHARE`` times the mean likelihood ratio of these four ways, see
+    :func:`~fmbdask.ramps.calibration.repeat_odds`, with the probability of a coincidence from the density of
+    hits in the exposure. A history of the detector adds what it knows of the pixels.
 
     Parameters
     ----------
     events : DataFrame
-        Columns ``old_id``, ``type``, ``confidence``.
+        Columns ``old_id, type, integration, peak_y, peak_x, first_frame, confidence``.
     steps : (n,) array of dtype ``events.STEP``
     owner : (n,) array
         ``old_id`` of the event of each step, -1 for none.
@@ -63,26 +64,31 @@ def _in_other_integrations(hits: pd.DataFrame, own: pd.DataFrame, prepared: Sequ
     """Odds of each event from the other integrations of its exposure."""
     detector = prepared[0].detector
     rows, columns = detector.active
-    pixels = (rows.stop - rows.start) * (columns.stop - columns.start)
-    frames = prepared[0].used.size
-    others = len(prepared) - 1
-    table = own.drop_duplicates(["event_id", "integration", "y", "x", "frame"])
-    pairs = table.merge(table, on=["y", "x"], suffixes=("", "_other"))
-    pairs = pairs[pairs["integration"] != pairs["integration_other"]]
-    number = own.drop_duplicates(["event_id", "y", "x"]).groupby("event_id").size()
-    size = np.sqrt(number.to_numpy(np.float64))
-    reached = ((size[:, None] + float(size.mean())) ** 2).ravel()
-    total = np.zeros(number.size)
-    for near in (True, False):
-        close = pairs[(pairs["frame"] - pairs["frame_other"]).abs() <= FRAMES] if near else pairs
-        shared = close.drop_duplicates(["event_id", "integration_other", "y", "x"])
-        count = shared.groupby(["event_id", "integration_other"]).size()
-        enough = count[count >= AGAIN * number.reindex(count.index.get_level_values(0)).to_numpy()]
-        times = enough.groupby("event_id").size().reindex(number.index, fill_value=0).to_numpy()
-        window = min((2 * FRAMES + 1) / frames, 1.0) if near else 1.0
-        chance = -np.expm1(-len(hits) / len(prepared) / pixels * window * reached)
-        total += np.where(times > 0, OWN_SHARE * np.exp(repeat_odds(times, others, chance)), 0.0)
-    return pd.Series(total, number.index)
+    density = len(hits) / len(prepared) / ((rows.stop - rows.start) * (columns.stop - columns.start))
+    window = min((2 * FRAMES + 1) / min(p.used.size for p in prepared), 1.0)
+    peaks = hits[["old_id", "integration", "peak_y", "peak_x", "first_frame"]]
+    peaks = peaks.set_axis(["event_id", "integration", "y", "x", "frame"], axis=1)
+    around = [peaks.assign(y=peaks["y"] + i, x=peaks["x"] + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    size = np.sqrt(own.groupby("event_id")[["y", "x"]].apply(lambda g: len(g.drop_duplicates())))
+    reached = (size.reindex(hits["old_id"]).to_numpy() + float(size.mean())) ** 2
+    total = np.zeros(len(hits))
+    # the same brightest pixel, or any of the same pixels; at the same frames, or at any
+    for pairs, area in ((_pairs(peaks, pd.concat(around)), 9.0), (_pairs(own, own), reached)):
+        for share in (window, 1.0):
+            close = pairs[(pairs["frame"] - pairs["frame_other"]).abs() <= FRAMES] if share < 1 else pairs
+            times = close.drop_duplicates(["event_id", "integration_other"]).groupby("event_id").size()
+            k = times.reindex(hits["old_id"], fill_value=0).to_numpy()
+            chance = -np.expm1(-density * share * area)
+            odds = OWN_SHARE / TESTS * np.exp(repeat_odds(k, len(prepared) - 1, chance))
+            total += np.where(k > 0, odds, 0.0)
+    return pd.Series(total, hits["old_id"].to_numpy())
+
+
+def _pairs(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Rows at equal places in different integrations; those of the second have names that end in _other."""
+    names = ["integration", "y", "x", "frame"]
+    both = one[["event_id", *names]].merge(other[names], on=["y", "x"], suffixes=("", "_other"))
+    return both[both["integration"] != both["integration_other"]]
 
 
 def _in_history(own: pd.DataFrame, prepared: Sequence[Prepared]) -> pd.Series:
