@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fmbdask.cli import bench, config, ramps
+from fmbdask.cli import bench, config, ramps, survey
 from fmbdask.errors import FmbdaskError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     epilog="Example: fmbdask demo, then open demo/report.html",
 )
 app.add_typer(ramps.app, name="ramps")
+app.add_typer(survey.app, name="survey")
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
 

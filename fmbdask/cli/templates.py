@@ -8,6 +8,8 @@ from pathlib import Path
 from fmbdask.errors import InputError, OutputExistsError
 
 FOLDERS = ("configs", "jobs")
+#: Templates that stand at the top of the user's folder.
+TOP = {Path("configs/paths.yaml"): Path("paths.yaml")}
 
 
 def templates_root() -> Path:
@@ -34,14 +36,14 @@ def write_templates(folder: Path, *, overwrite: bool = False) -> list[Path]:
         for path in sorted((root / top).rglob("*"))
         if path.is_file() and not path.name.startswith(".")
     ]
-    taken = [folder / name for name in names if (folder / name).exists()]
+    targets = {name: folder / TOP.get(name, name) for name in names}
+    taken = [target for target in targets.values() if target.exists()]
     if taken and not overwrite:
         others = f" and {len(taken) - 1} more are" if len(taken) > 1 else " is"
         raise OutputExistsError(
             f"{taken[0]}{others} already there: choose another folder or give --overwrite"
         )
-    for name in names:
-        target = folder / name
+    for name, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, target)
-    return [folder / name for name in names]
+    return list(targets.values())
