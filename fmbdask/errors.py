@@ -36,3 +36,7 @@ class SupersededError(RunError):
 
 class RefusedError(RunError, ValueError):
     """A plan that cannot work, with the reasons and their cures."""
+
+
+class ClusterError(FmbdaskError, RuntimeError):
+    """Workers that cannot be had, with what to change in the site's file."""
