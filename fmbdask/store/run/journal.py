@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from uuid import uuid4
 
 from .folder import sync_folder
@@ -35,6 +36,8 @@ class JournalWriter:
     ----------
     path : Path
         From :func:`journal_path`; must not exist.
+    before_sync : callable, optional
+        Called before lines are forced to the disk: brings there what they speak of.
 
     Raises
     ------
@@ -42,24 +45,31 @@ class JournalWriter:
         As the file system says; a full disk among them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before_sync: Callable[[], None] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._before_sync = before_sync
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         sync_folder(path.parent)
         self._synced = time.monotonic()
 
     def write(self, record: Record) -> None:
         """Append one record."""
-        line = json.dumps(record.as_json(), separators=(",", ":")).encode() + b"\n"
+        line = json.dumps(record.as_json(), separators=(",", ":"), default=_plain).encode() + b"\n"
         written = os.write(self._file, line)
-        if written != len(line):  # a nearly full disk takes a piece: the rest must fail loudly
-            os.write(self._file, line[written:])
+        try:
+            while written < len(line):  # a nearly full disk takes a piece: the rest must fail loudly
+                written += os.write(self._file, line[written:])
+        except OSError:  # take the piece back, lest it spoils the next line
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise
         if time.monotonic() - self._synced > SYNC_INTERVAL:
             self.sync()
 
     def sync(self) -> None:
         """Wait until all lines are on the disk."""
+        if self._before_sync is not None:
+            self._before_sync()
         os.fsync(self._file)
         self._synced = time.monotonic()
 
@@ -79,6 +89,11 @@ class JournalWriter:
         self.close()
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python, anything else as text: what a pipeline counts must be written."""
+    return value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else str(value)
+
+
 def read_journal(path: Path, start: int = 0) -> tuple[list[Record], int]:
     """Read the whole lines of a journal from a position on.
 
@@ -92,7 +107,7 @@ def read_journal(path: Path, start: int = 0) -> tuple[list[Record], int]:
         content = file.read()
     whole = content[: content.rfind(b"\n") + 1]
     records = []
-    for line in whole.splitlines():
+    for line in whole.split(b"\n")[:-1]:
         try:
             records.append(Record.from_json(json.loads(line)))
         except (ValueError, TypeError, KeyError):

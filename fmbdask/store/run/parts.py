@@ -15,8 +15,11 @@ from typing import Any
 import xxhash
 
 from ...errors import RunError
-from .folder import RunFolder
+from .folder import RunFolder, sync_folder
 from .units import Part
+
+#: Files are read so many bytes at a time.
+_BLOCK = 1 << 20
 
 
 def checksum(content: bytes) -> str:
@@ -101,12 +104,38 @@ def read_part(folder: RunFolder, part: Part) -> Any:
     return pickle.loads(content)
 
 
-def folder_checksum(path: Path) -> tuple[int, str]:
-    """Size and checksum of a product: the names and the bytes of all files below a folder."""
+def folder_checksum(path: Path, *, sync: bool = False) -> tuple[int, str]:
+    """Size and checksum of a product: the names and the bytes of all files below a folder.
+
+    Parameters
+    ----------
+    path : Path
+    sync : bool
+        Whether to wait until all of it is on the disk.
+
+    Raises
+    ------
+    OSError
+        If it is missing or cannot be read.
+    """
     total, state = 0, xxhash.xxh3_128()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        content = file.read_bytes()
-        total += len(content)
-        state.update(file.relative_to(path).as_posix().encode() + b"\0" + len(content).to_bytes(8, "little"))
-        state.update(content)
+    os.stat(path)
+    folders = [path]
+    for file in sorted(path.rglob("*")):
+        if file.is_dir():
+            folders.append(file)
+            continue
+        state.update(file.relative_to(path).as_posix().encode() + b"\0")
+        length = 0
+        with file.open("rb", buffering=0) as content:
+            while block := content.read(_BLOCK):
+                state.update(block)
+                length += len(block)
+            if sync:
+                os.fsync(content.fileno())
+        state.update(length.to_bytes(8, "little"))
+        total += length
+    if sync:
+        for folder in reversed(folders):
+            sync_folder(folder)
     return total, state.hexdigest()
