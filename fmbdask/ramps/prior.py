@@ -25,8 +25,9 @@ Float = NDArray[np.float64]
 TELEGRAPH_SHARE, TELEGRAPH_FALSE = 2e-3, 1e-4
 #: Share of the hits of an exposure that are effects of their place, before anything is known of it.
 OWN_SHARE = 0.01
-#: Probability that a pixel with a decaying current shows a false hit.
-PERSISTING = 1e-3
+#: Probability that a pixel with a decaying current of more than a read noise shows a false hit: measured on
+#: 8600 such pixels of simulated exposures of 100 and 300 frames.
+PERSISTING = 8e-3
 #: A telegraph pixel is known when it is one more probably than not.
 KNOWN = 0.5
 #: Largest gain of log-odds: a history never makes up for evidence that points the other way.

@@ -80,7 +80,13 @@ def _start(header: Mapping[str, Any]) -> str:
     return ""
 
 
-def write_history(folder: str | os.PathLike[str], stored: StoredHistory, units: Mapping[str, str]) -> Path:
+def write_history(
+    folder: str | os.PathLike[str],
+    stored: StoredHistory,
+    *,
+    units: Mapping[str, str],
+    types: Mapping[str, str],
+) -> Path:
     """Write or replace the history of one detector.
 
     Parameters
@@ -89,8 +95,9 @@ def write_history(folder: str | os.PathLike[str], stored: StoredHistory, units: 
         Made if it is not there.
     stored : StoredHistory
         ``about`` has the name of the detector as ``detector``.
-    units : mapping
-        Unit of each column of both tables.
+    units, types : mapping
+        Unit and type of each column of both tables, which are stored as one with the kind ``bright`` for the
+        latter: types that can be empty.
 
     Returns
     -------
@@ -98,7 +105,10 @@ def write_history(folder: str | os.PathLike[str], stored: StoredHistory, units: 
         The JSON file.
     """
     target = _file(Path(folder), str(stored.about["detector"]))
-    both = pd.concat([stored.pixels, stored.bright.assign(kind="bright")], ignore_index=True)
+    parts = [part.astype(object) for part in (stored.pixels, stored.bright.assign(kind="bright"))]
+    both = pd.concat(parts, ignore_index=True).reindex(columns=list(types)).astype(dict(types))
+    # what was read from a file knows its units, which would be written twice
+    both.attrs = {}
     with atomic(target, overwrite=True) as temporary:
         table = target.with_suffix(".partial.parquet")
         write_table(table, both, units=units, metadata={"detector": stored.about["detector"]}, overwrite=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import xarray as xr
 
 from ..errors import InputError
@@ -15,6 +16,7 @@ from ..ramps.detect import Detection
 from ..ramps.detector import Detector
 from ..ramps.history import (
     BRIGHT_COLUMNS,
+    FIXED,
     PIXEL_COLUMNS,
     VALUES,
     History,
@@ -33,10 +35,17 @@ if TYPE_CHECKING:
 
 #: Where a result keeps what a history needs to know.
 KEY = "observation"
+SUM = "sum_of_"
 UNITS = {
     "y": "pixel", "x": "pixel", "kind": "1", "flagged": "1", "seen": "1", "level": "DN", "saturated": "1",
-    **{name: f"{unit} / 1024" for name, unit in VALUES.items()},
+    **VALUES, **{SUM + n: f"{u} / {FIXED}" for n, u in VALUES.items()},
 }  # fmt: skip
+TYPES = {
+    **dict.fromkeys(("y", "x"), "Int64"), "kind": "str", **dict.fromkeys(("seen", "flagged"), "Int64"),
+    **dict.fromkeys(VALUES, "Float64"), **{SUM + name: "Int64" for name in VALUES},
+    "level": "Float32", "saturated": "boolean",
+}  # fmt: skip
+SUMS = {SUM + name: name for name in VALUES}
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ def build_history(
         known = before[0].fingerprints if before else frozenset()
         new = {f: part for part in parts[name] for f in part.fingerprints if f not in known}
         whole = merge([*before, *new.values()])
-        path = write_history(out, stored(whole), UNITS)
+        path = write_history(out, stored(whole), units=UNITS, types=TYPES)
         built.append(Built(path, len(new), len(parts[name]) - len(new), describe(whole)))
     return built
 
@@ -146,7 +155,7 @@ def load_history(folder: str | os.PathLike[str], detector: str) -> History:
     InputError
         If it is not there, or damaged.
     """
-    held = read_history(folder, detector, columns=PIXEL_COLUMNS, bright=BRIGHT_COLUMNS)
+    held = read_history(folder, detector, columns=["y", "x", "kind", "flagged", *SUMS], bright=BRIGHT_COLUMNS)
     about = held.about
     try:
         return History(
@@ -155,7 +164,7 @@ def load_history(folder: str | os.PathLike[str], detector: str) -> History:
             time_unit=str(about["time_unit"]),
             exposures=tuple((str(a), str(b), str(c), int(d)) for a, b, c, d in about["exposures"]),
             counts={str(k): int(v) for k, v in about["counts"].items()},
-            pixels=held.pixels.astype(dict.fromkeys(["y", "x", "flagged", *VALUES], "int64")),
+            pixels=_numbers(held.pixels.rename(columns=SUMS))[PIXEL_COLUMNS],
             bright=held.bright.astype({"y": "int64", "x": "int64", "level": "float32", "saturated": bool}),
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -178,7 +187,13 @@ def stored(history: History) -> StoredHistory:
         "rates_per_pixel_and_time": rates(history),
         "pixels_in_most_exposures": {str(k): int(v) for k, v in often["kind"].value_counts().items()},
     }
-    return StoredHistory(about, history.pixels, history.bright)
+    sums = history.pixels[list(VALUES)].add_prefix(SUM)
+    return StoredHistory(about, pd.concat([pixels, sums], axis=1), history.bright)
+
+
+def _numbers(pixels: pd.DataFrame) -> pd.DataFrame:
+    """Integers of the table of pixels, as they are summed."""
+    return pixels.astype(dict.fromkeys(["y", "x", "flagged", *VALUES], "int64"))
 
 
 def describe(history: History) -> str:
