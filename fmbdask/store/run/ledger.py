@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 _TABLES = """
 CREATE TABLE IF NOT EXISTS journal (path TEXT PRIMARY KEY, bytes INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS file (id INTEGER PRIMARY KEY, path TEXT UNIQUE);
-CREATE TABLE IF NOT EXISTS item (item INTEGER PRIMARY KEY, generation INTEGER, retry INTEGER);
+CREATE TABLE IF NOT EXISTS anew (
+  item INTEGER, stage INTEGER, generation INTEGER, PRIMARY KEY (item, stage)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retry (item INTEGER PRIMARY KEY, epoch INTEGER);
 CREATE TABLE IF NOT EXISTS started (
   stage INTEGER, item INTEGER, region INTEGER, times INTEGER, PRIMARY KEY (stage, item, region)
 ) WITHOUT ROWID;
@@ -190,7 +193,7 @@ class Ledger:
         )
 
     def _ended(self, r: Record) -> None:
-        if r.generation < self.generation(r.unit.item):
+        if r.generation < self.generation(r.unit.item, r.unit.stage):
             return
         part = r.part
         file = self._file(part.path) if part else None
@@ -225,17 +228,20 @@ class Ledger:
     _lost = _failed
 
     def _anew(self, r: Record) -> None:
-        """The item begins anew: what an earlier generation did counts no more."""
+        """The item begins anew from this stage on: what an earlier generation did counts no more."""
         self._db.execute(
-            "INSERT INTO item VALUES (?, ?, 0) ON CONFLICT DO UPDATE SET generation = "
-            "max(generation, excluded.generation)", (r.unit.item, r.generation),
+            "INSERT INTO anew VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET generation = "
+            "max(generation, excluded.generation)", (r.unit.item, r.unit.stage, r.generation),
         )  # fmt: skip
-        self._db.execute("DELETE FROM ended WHERE item = ? AND generation < ?", (r.unit.item, r.generation))
+        self._db.execute(
+            "DELETE FROM ended WHERE item = ? AND stage >= ? AND generation < ?",
+            (r.unit.item, r.unit.stage, r.generation),
+        )
 
     def _retry(self, r: Record) -> None:
         """Failures of the item before this epoch count no more."""
         self._db.execute(
-            "INSERT INTO item VALUES (?, 0, ?) ON CONFLICT DO UPDATE SET retry = max(retry, excluded.retry)",
+            "INSERT INTO retry VALUES (?, ?) ON CONFLICT DO UPDATE SET epoch = max(epoch, excluded.epoch)",
             (r.unit.item, r.epoch),
         )
 
@@ -262,10 +268,12 @@ class Ledger:
             self._files[path] = int(cursor.lastrowid or 0)
         return self._files[path]
 
-    def generation(self, item: int) -> int:
-        """How often an item was begun anew."""
-        row = self._db.execute("SELECT generation FROM item WHERE item = ?", (item,)).fetchone()
-        return row[0] if row else 0
+    def generation(self, item: int, stage: int | None = None) -> int:
+        """How often an item was begun anew, at this stage or one before it; at any stage by default."""
+        row = self._db.execute(
+            "SELECT max(generation) FROM anew WHERE item = ?1 AND (?2 IS NULL OR stage <= ?2)", (item, stage)
+        ).fetchone()
+        return row[0] or 0
 
     def done(self, stage: int, item: int) -> set[int]:
         """Regions of an item that ended, :data:`~.units.PREPARE` and :data:`~.units.REDUCE` among them."""
@@ -328,8 +336,9 @@ class Ledger:
         """Failures that count, of units that have not ended since."""
         rows = self._db.execute(
             "SELECT f.stage, f.item, f.region, f.time, f.worker, f.seconds, f.cause, f.final, f.counted, "
-            "f.note, f.log FROM failed f LEFT JOIN item i ON i.item = f.item "
-            "WHERE f.generation >= coalesce(i.generation, 0) AND f.epoch >= coalesce(i.retry, 0) "
+            "f.note, f.log FROM failed f LEFT JOIN retry r ON r.item = f.item "
+            "WHERE f.epoch >= coalesce(r.epoch, 0) AND NOT EXISTS (SELECT 1 FROM anew a WHERE "
+            "a.item = f.item AND a.stage <= f.stage AND a.generation > f.generation) "
             "AND NOT EXISTS (SELECT 1 FROM ended e WHERE e.stage = f.stage AND e.item = f.item "
             "AND e.region = f.region) AND (?1 IS NULL OR f.final = ?1) "
             "ORDER BY f.item, f.stage, f.region, f.time", (final,),
