@@ -13,7 +13,7 @@ from typing import Any
 
 from ..store.run.epochs import check_reign
 from ..store.run.folder import RunFolder
-from ..store.run.journal import JournalWriter, journal_path
+from ..store.run.journal import JournalWriter, task_journal
 from ..store.run.parts import PartWriter
 from ..store.run.units import Record, Unit
 from .guard import EXIT_STATUS, Watch
@@ -63,6 +63,8 @@ class Book:
     ------
     SupersededError
         If another coordinator has taken over.
+    FileExistsError
+        If the task was begun before.
     OSError
         If the journal cannot be made.
     """
@@ -71,7 +73,7 @@ class Book:
         self, folder: RunFolder, epoch: int, number: int, generations: Mapping[int, int], allowance: int
     ) -> None:
         check_reign(folder.epochs, epoch)
-        self.path = journal_path(folder.journal, epoch, f"task-{number:07d}")
+        self.path = task_journal(folder.journal, epoch, number)
         self.parts = PartWriter(folder, f"{epoch:05d}/{self.path.stem}")
         self.records: list[Record] = []
         self.watch = Watch(allowance, self._exceeded)

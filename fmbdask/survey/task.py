@@ -98,7 +98,8 @@ class TaskResult:
     left : tuple of Unit
         Units that must be done by another task. Units of an item of which one failed are not among them.
     why_left : str
-        ``walltime``, ``stop``, ``superseded`` or ``space``; empty if nothing was left.
+        ``walltime``, ``stop``, ``superseded``, ``space`` or ``begun`` (the task was begun before: its
+        journal says what became of it); empty if nothing was left.
     """
 
     records: tuple[Record, ...] = ()
@@ -134,6 +135,8 @@ def run_task(task: Task) -> TaskResult:
             why, left = _do_all(task, doing, book)
     except SupersededError:
         why = "superseded"
+    except FileExistsError:  # Dask does a task again when the worker that held its result is lost
+        why = "begun"
     except OSError as error:
         if not is_full(error):
             raise RunError(

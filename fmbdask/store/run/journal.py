@@ -29,18 +29,25 @@ def journal_path(folder: Path, epoch: int, name: str) -> Path:
     return folder / f"{epoch:05d}" / f"{name}-{uuid4().hex[:8]}.jsonl"
 
 
+def task_journal(folder: Path, epoch: int, number: int) -> Path:
+    """Journal of a task: a task is done once, so whoever finds the file must not do it."""
+    return folder / f"{epoch:05d}" / f"task-{number:07d}.jsonl"
+
+
 class JournalWriter:
     """Appends records to a new journal.
 
     Parameters
     ----------
     path : Path
-        From :func:`journal_path`; must not exist.
+        From :func:`journal_path` or :func:`task_journal`; must not exist.
     before_sync : callable, optional
         Called before lines are forced to the disk: brings there what they speak of.
 
     Raises
     ------
+    FileExistsError
+        If it exists.
     OSError
         As the file system says; a full disk among them.
     """

@@ -360,6 +360,11 @@ class Ledger:
         rows = self._db.execute("SELECT epoch, time, note, extra FROM event ORDER BY time")
         return [Event(e, t, note, json.loads(extra)) for e, t, note, extra in rows]
 
+    def abandon(self) -> None:
+        """Forget what was indexed since the last commit, and close."""
+        self._db.rollback()
+        self._db.close()
+
     def close(self) -> None:
         """Commit and close."""
         self.commit()
