@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fmbdask.cli import bench, config, ramps, survey
+from fmbdask.cli.elsewhere import WORDS
 from fmbdask.errors import FmbdaskError
 
 app = typer.Typer(
@@ -91,6 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
+    WORDS.set(tuple(words))
     try:
         app([word for word in words if word != "--debug"])
     except Exception as error:
