@@ -21,7 +21,7 @@ from fmbdask.errors import ConfigError
 M = TypeVar("M", bound=BaseModel)
 
 #: Sections that a local file may hold: dotted names of the command that reads each.
-SECTIONS = ("ramps.detect", "ramps.simulate")
+SECTIONS = ("ramps.detect", "ramps.simulate", "survey")
 LOCAL_NAME = "fmbdask.yaml"
 ENVIRONMENT = "FMBDASK_CONFIG"
 
@@ -50,7 +50,7 @@ class Resolved(Generic[M]):
 def resolve(
     model: type[M],
     section: str,
-    task_file: str | Path | None = None,
+    task_file: str | Path | Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> Resolved[M]:
     """Merge all layers of one section into a validated configuration.
@@ -62,7 +62,7 @@ def resolve(
     section
         Dotted name of the section in a local file, such as ``ramps.detect``.
     task_file
-        YAML file that holds the fields of this section at its top level.
+        YAML file that holds the fields of this section at its top level, or its content.
     flags
         Values from the command line by dotted key; None means that the flag was not given.
 
@@ -80,7 +80,9 @@ def resolve(
     local = local_file()
     if local is not None:
         layers.append(Layer(str(local), section_of(read_yaml(local), section, local)))
-    if task_file is not None:
+    if isinstance(task_file, Mapping):
+        layers.append(Layer("the configuration", task_file))
+    elif task_file is not None:
         layers.append(Layer(str(task_file), read_yaml(Path(task_file))))
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     layers += [Layer(flag_name(key), nested(key, value)) for key, value in given.items()]

@@ -13,6 +13,7 @@ from fmbdask.config import SECTIONS, resolve
 from fmbdask.errors import ConfigError
 from fmbdask.ramps.config import DetectionConfig
 from fmbdask.ramps.simulation.config import SimulationConfig
+from fmbdask.survey.config import SurveyConfig
 
 
 class Halo(BaseModel):
@@ -204,4 +205,4 @@ def test_template_of_ohana_sets_its_limits(templates: Path) -> None:
 
 
 def test_sections_have_models() -> None:
-    assert [model_of(section) for section in SECTIONS] == [DetectionConfig, SimulationConfig]
+    assert [model_of(section) for section in SECTIONS] == [DetectionConfig, SimulationConfig, SurveyConfig]

@@ -25,6 +25,10 @@ def model_of(section: str) -> type[BaseModel]:
         from fmbdask.ramps.simulation.config import SimulationConfig
 
         return SimulationConfig
+    if section == "survey":
+        from fmbdask.survey.config import SurveyConfig
+
+        return SurveyConfig
     from fmbdask.config import SECTIONS, suggestion
 
     raise ConfigError(f"there is no section {section}{suggestion(section, list(SECTIONS))}")

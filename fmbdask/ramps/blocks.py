@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +36,30 @@ class _Blocks:
         i, _, row, column = block_id
         y, x = self.edges
         region = Region(i, int(y[row]), int(y[row + 1]), int(x[column]), int(x[column + 1]))
-        cut = {name: m[region.y, region.x] for name, m in self.maps.items()}
-        limits = Limits.of(
-            self.prepared[i],
-            region,
-            None if flags is None else flags[0],
-            cut["bad_pixel"].astype(bool) if "bad_pixel" in cut else None,
-            cut.get("saturation_map"),
-        )
+        limits = limits_of(self.maps, self.prepared[i], region, None if flags is None else flags[0])
         return self.function(np.ascontiguousarray(block[0]), self.prepared[i], region, limits)
+
+
+def limiting_maps(ramp: xr.DataArray, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
+    """Maps of a whole frame that say which reads may be used."""
+    maps: dict[str, NDArray[Any]] = {}
+    if "bad_pixel" in ramp.coords:
+        maps["bad_pixel"] = np.asarray(ramp.coords["bad_pixel"].values)
+    if prepared[0].levels is not None:
+        maps["saturation_map"] = prepared[0].levels
+    return maps
+
+
+def limits_of(
+    maps: Mapping[str, NDArray[Any]],
+    prepared: Prepared,
+    region: Region,
+    flags: NDArray[np.uint8] | None,
+) -> Limits:
+    """Cut :func:`limiting_maps` to a region, and put its flags (T, ny, nx) to them."""
+    cut = {name: m[region.y, region.x] for name, m in maps.items()}
+    bad = cut["bad_pixel"].astype(bool) if "bad_pixel" in cut else None
+    return Limits.of(prepared, region, flags, bad, cut.get("saturation_map"))
 
 
 def over_blocks(
@@ -57,11 +72,7 @@ def over_blocks(
 ) -> da.Array:
     """Map over the blocks: (1, T, ny, nx) becomes (1, planes, ny, nx), or (1, 1, 1, 1) unless ``whole``."""
     lazy = chunked(ramp)
-    maps: dict[str, NDArray[Any]] = {}
-    if "bad_pixel" in ramp.coords:
-        maps["bad_pixel"] = np.asarray(ramp.coords["bad_pixel"].values)
-    if prepared[0].levels is not None:
-        maps["saturation_map"] = prepared[0].levels
+    maps = limiting_maps(ramp, prepared)
     arrays = [lazy]
     if "flags" in ramp.coords:
         arrays.append(da.asarray(ramp.coords["flags"].data).rechunk(lazy.chunks))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ..errors import ConfigError
+from ..regions import Region
 from . import reduce
 from .blocks import Report, search
 from .config import DetectionConfig
-from .detector import as_ramp, describe
+from .detector import Detector, as_ramp, describe
 from .linearity import linearise
 from .measured import Measured
 from .prepare import Prepared, prepare
@@ -107,17 +109,38 @@ def detect(
     ramp = as_ramp(ramp)
     detector = describe(ramp)
     ramp = linearise(ramp, detector)
-    known = measured if measured is not None and settings.reference_pixels else [None] * detector.shape[0]
-    prepared = [prepare(ramp, detector, settings, i, m, prior) for i, m in enumerate(known)]
+    prepared = prepare_all(ramp, detector, settings, measured, prior)
     results = search(ramp, prepared, features=features, progress=progress)
-    events, maps, steps = reduce.reduce_exposure(
-        results, prepared, detector, settings, lambda region: read(ramp, region)
-    )
+    return finish(results, prepared, detector, settings, lambda region: read(ramp, region))
+
+
+def prepare_all(
+    ramp: xr.DataArray,
+    detector: Detector,
+    config: DetectionConfig,
+    measured: Sequence[Measured] | None = None,
+    prior: Prior | None = None,
+) -> list[Prepared]:
+    """Measure what the regions of each integration of a linear ramp share, see :func:`.prepare.prepare`."""
+    known = measured if measured is not None and config.reference_pixels else [None] * detector.shape[0]
+    return [prepare(ramp, detector, config, i, m, prior) for i, m in enumerate(known)]
+
+
+def finish(
+    results: list[RegionResult],
+    prepared: list[Prepared],
+    detector: Detector,
+    config: DetectionConfig,
+    read_block: Callable[[Region], NDArray[Any]],
+) -> Detection:
+    """Make what was found in an exposure from its regions, see :func:`.reduce.reduce_exposure`."""
+    events, maps, steps = reduce.reduce_exposure(results, prepared, detector, config, read_block)
+    prior = prepared[0].prior
     if prior is not None:
         bits = {"flag_masks": list(BITS.values()), "flag_meanings": " ".join(BITS), "units": "1"}
         maps["known"] = (("y", "x"), prior.known, bits)
     maps.attrs = {"exposure": detector.exposure, "source": detector.source}
-    return Detection(events, maps, summarise(results, prepared, settings), steps, tuple(prepared))
+    return Detection(events, maps, summarise(results, prepared, config), steps, tuple(prepared))
 
 
 def configure(

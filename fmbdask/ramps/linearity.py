@@ -26,21 +26,40 @@ def linearise(ramp: xr.DataArray, detector: Detector) -> xr.DataArray:
     InputError
         If a power is missing.
     """
+    coefficients = coefficients_of(ramp, detector)
+    if coefficients is None:
+        return ramp
+    lazy = da.asarray(ramp.data)
+    stacked = da.from_array(coefficients, chunks=(len(coefficients), *lazy.chunks[2:]))
+    powers = [stacked[k][None, None] for k in range(len(coefficients))]
+    linear = da.map_blocks(_polynomial, lazy, *powers, dtype=ramp.dtype, meta=np.empty((0,) * 4, ramp.dtype))
+    return ramp.copy(data=linear)
+
+
+def coefficients_of(ramp: xr.DataArray, detector: Detector) -> NDArray[np.float32] | None:
+    """The coefficients (K, y, x) that a ramp carries, lowest power first; None where it has none.
+
+    Raises
+    ------
+    InputError
+        If a power is missing.
+    """
     names = sorted(
         (str(c) for c in ramp.coords if str(c).startswith(PREFIX)), key=lambda n: int(n[len(PREFIX) :])
     )
     if not names:
-        return ramp
+        return None
     if names != [f"{PREFIX}{k}" for k in range(len(names))]:
         raise InputError(
             f"{detector.source}: linearity has coefficients {names}: give one for every power from 0"
         )
-    coefficients = np.stack([np.asarray(ramp.coords[n].values, np.float32) for n in names])
-    lazy = da.asarray(ramp.data)
-    stacked = da.from_array(coefficients, chunks=(len(names), *lazy.chunks[2:]))
-    powers = [stacked[k][None, None] for k in range(len(names))]
-    linear = da.map_blocks(_polynomial, lazy, *powers, dtype=ramp.dtype, meta=np.empty((0,) * 4, ramp.dtype))
-    return ramp.copy(data=linear)
+    return np.stack([np.asarray(ramp.coords[n].values, np.float32) for n in names])
+
+
+def linear_block(counts: NDArray[Any], coefficients: NDArray[np.float32]) -> NDArray[Any]:
+    """Make the counts (T, ny, nx) of a region linear with its coefficients (K, ny, nx)."""
+    linear: NDArray[Any] = _polynomial(counts[None], *coefficients[:, None, None])[0]
+    return linear
 
 
 def _polynomial(counts: NDArray[Any], *coefficients: NDArray[np.float32]) -> NDArray[Any]:

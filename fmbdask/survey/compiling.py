@@ -34,7 +34,7 @@ def compile_kernels() -> bool:
     from ..ramps.detector import describe
     from ..ramps.prepare import prepare
 
-    ramp = _tiny()
+    ramp = tiny()
     with subprocess.Popen([sys.executable, "-c", FITS], stderr=subprocess.DEVNULL, env=os.environ) as other:
         prepare(ramp, describe(ramp), DetectionConfig(), 0)
         other.wait()
@@ -48,7 +48,7 @@ def compile_fits() -> None:
     from fmbdask_kernels.steps import fit_steps, step_amplitude
     from fmbdask_kernels.telegraph import fit_telegraph
 
-    ramps = _tiny().values[0].reshape(_FRAMES, -1).T.astype(np.float32)
+    ramps = tiny().values[0].reshape(_FRAMES, -1).T.astype(np.float32)
     used, pattern = np.ones(ramps.shape, np.bool_), read_pattern(np.arange(_FRAMES))
     variance, dof, floor, poisson = 100.0, 50.0, 5e-3, 1.0
     steps = fit_steps(ramps, used, variance, dof, floor, floor, poisson, 4.5, pattern, 12)
@@ -59,7 +59,7 @@ def compile_fits() -> None:
 _FRAMES, _EDGE = 24, 24
 
 
-def _tiny() -> xr.DataArray:
+def tiny() -> xr.DataArray:
     """A ramp with a hit, a telegraph pixel and a border, just large enough for every kernel to be called."""
     counts = np.random.default_rng(1).normal(1000, 10, (1, _FRAMES, _EDGE, _EDGE))
     counts[0, 12:, 12, 12] += 300

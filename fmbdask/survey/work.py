@@ -17,25 +17,19 @@ from ..errors import FmbdaskError, OutputExistsError
 from ..ramps.config import DetectionConfig
 from ..ramps.detect import Detection, detect
 from ..ramps.detector import describe as read_labels
-from ..ramps.linearity import PREFIX as LINEARITY
-from ..ramps.measured import from_arrays, measure, to_arrays
+from ..ramps.measured import measure, to_arrays
 from ..store.atomic import atomic
-from ..store.catalog import result_names, write_events
+from ..store.catalog import result_names
 from ..store.checks import check_exposure
 from ..store.ingest import ingest
 from ..store.overrides import open_described
-from ..store.products import write_products
 from ..store.ramps import label, open_ramp
 from .compiling import compile_kernels
 from .export import Exports, check_exports, write_exports
-from .history import KEY as OBSERVATION
-from .history import observed, prior_of
+from .history import prior_of
+from .results import known_offsets, write_result
 
 Report = Callable[[int, int, str], None]
-#: Overrides that may be maps which decide what pixels share: offsets kept beside an exposure know none.
-MAPS = {"bad_pixels", "saturation"}
-#: Maps that are kept of every exposure.
-KEPT = ["mask", "rate", "rate_error", "reads", "noise"]
 logger = logging.getLogger(__name__)
 
 
@@ -140,38 +134,19 @@ def _detect(
     ramp = label(described)
     check_exposure(ramp)
     check_exports(exports, ramp)
-    changed = MAPS & set(overrides or {}) or any(str(c).startswith(LINEARITY) for c in ramp.coords)
-    known = None if changed else described.source.prepared
     detector = read_labels(ramp)
-    measured = from_arrays(known, detector) if known else None
+    measured = known_offsets(described, ramp, detector, overrides or {})
     prior = None
     if remembered.history is not None:
         prior = prior_of(remembered.history, path, ramp, detector, remembered.detector)
     found = detect(
         ramp, settings, features=features or exports.numpy, measured=measured, prior=prior, progress=progress
     )
-    time_unit = str(ramp.coords["read_times"].attrs.get("units", "s"))
-    configuration = {
-        "detection": settings.model_dump(mode="json"),
-        "exposure": {k: v for k, v in ramp.attrs.items() if k != "source"},
-        "overrides": {
-            k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in (overrides or {}).items()
-        },
-        "found": found.info,
-        OBSERVATION: observed(path, ramp, detector, found, remembered.detector),
-    }
     with atomic(target, overwrite=overwrite) as folder:
         folder.mkdir(parents=True, exist_ok=True)
-        write_events(
-            folder,
-            found.events,
-            exposure=str(path),
-            configuration=configuration,
-            time_unit=time_unit,
-            steps=found.steps,
+        write_result(
+            folder, path, ramp, found, settings, overrides or {}, features=features, name=remembered.detector
         )
-        kept = found.maps if features else found.maps[KEPT + (["known"] if prior is not None else [])]
-        write_products(folder / "products.zarr", kept)
         write_exports(folder, target.name, ramp, found, exports)
     return target, found
 
