@@ -17,6 +17,7 @@ from . import calibration
 from .events import STEP
 from .plateaus import before_plateau
 from .prepare import Prepared
+from .rates import beginnings, rates_of
 
 #: Excess of chi^2 [sigma] from which a pixel is looked at for telegraph noise.
 CHI_EXCESS = 3.5
@@ -102,7 +103,7 @@ class Refitted:
     """Candidates of a region, fitted again.
 
     ``rows`` and ``columns`` (K,) in the region, ``two_level`` (K,): telegraph pixels; ``rate`` and
-    ``rate_error`` (K,) [DN per interval], NaN where the fused pass has the better ones; ``steps`` of dtype
+    ``rate_error`` (K,) [DN per interval], NaN where they are not known; ``steps`` of dtype
     ``events.STEP``, ``telegraph`` of dtype :data:`TELEGRAPH`.
     """
 
@@ -159,7 +160,9 @@ def refit(
         p.config.max_steps,
     )  # fmt: skip
     two_level, hits = np.zeros(rows.size, bool), np.zeros(rows.size, np.int64)
-    rate, rate_error = (np.where(steps.count > 0, v, np.nan) for v in (steps.rate, steps.rate_error))
+    rate, rate_error = rates_of(ramps, used, beginnings(steps, used.shape[1]), p, region, rows, columns)
+    bent = steps.bends > 0
+    rate, rate_error = np.where(bent, steps.rate, rate), np.where(bent, steps.rate_error, rate_error)
     table = np.zeros(0, TELEGRAPH)
     gain = known_telegraph(p, region, rows, columns)
     open_ = np.flatnonzero(
@@ -191,7 +194,8 @@ def refit(
             found["y"].astype(np.intp), found["x"].astype(np.intp), found["amplitude"], found["sigma"]
         )
         flips &= ~found["saturating"]
-        table = np.concatenate([table, lone_flips(found[flips], table)])
+        fired = found[flips & (found["significance"] > found["threshold"])]
+        table = np.concatenate([table, lone_flips(fired, table)])
         found = found[~flips]
     return Refitted(rows, columns, two_level, rate, rate_error, found, table)
 

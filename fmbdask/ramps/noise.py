@@ -9,6 +9,7 @@ import xarray as xr
 from fmbdask_kernels import temporal
 from fmbdask_kernels.lanes import LANES
 from fmbdask_kernels.planes import MAXIMUM, MINIMUM
+from fmbdask_kernels.rates import RateTables, make_rates
 from fmbdask_kernels.tables import Offsets, Tables, make_prior
 from numpy.typing import NDArray
 from scipy import stats
@@ -17,11 +18,16 @@ from ..errors import InputError
 from ..regions import Region
 from . import calibration
 from .detector import Detector, saturation_levels
+from .drift import measure_drift, slow_modes
 from .offsets import Shared
 from .sample import read
 
 Float = NDArray[np.float32]
 
+#: Read variance in units of the Poisson variance of an interval from which a pixel can show slow noise.
+READ_SHARE = 5.0
+#: Every how many rows and columns a pixel is looked at for slow noise.
+THINNED = 4
 #: Fewest pixels from which a scale or a prior is taken; below it amplifiers are pooled.
 ENOUGH = 2000
 #: Share of changing pixels below which those that never change count as pixels with little noise.
@@ -43,8 +49,9 @@ CROWD, CROWD_SHARE, CROWD_FRAMES = 10, 0.005, 4
 class Noise:
     """Noise of the pixels of each amplifier, (amplifiers,) [DN^2 or 1], and the scale of significances.
 
-    ``scale`` is (amplifiers, 2): for pixels at the floor of rho, and for the others. ``ratio`` (ny, nx) is
-    the variance of each pixel over that of its amplifier, where a map of the read noise tells.
+    ``scale`` is (amplifiers, 2): for pixels at the floor of rho, and for the others. ``rates`` says how the
+    noise shows in rates. ``ratio`` (ny, nx) is the variance of each pixel over that of its amplifier, where a
+    map of the read noise tells.
     """
 
     variance: Float
@@ -52,6 +59,7 @@ class Noise:
     noisy: Float
     rho_variance: Float
     scale: Float
+    rates: RateTables
     ratio: Float | None = None
 
     def of(self, amplifier: NDArray[np.int64], region: Region) -> Float:
@@ -124,10 +132,14 @@ def measure_noise(
     with np.errstate(over="ignore"):
         rho_variance = np.maximum(own, 0.02 * found.variance).astype(np.float32)
     levels = saturation_levels(ramp, detector)
-    features = [
-        _features(ramp, detector, used, pattern, tables, offsets, b, rho_variance, detector.poisson, levels)
+    modes = slow_modes(pattern)
+    looks = [
+        _look(
+            ramp, detector, used, pattern, tables, offsets, b, rho_variance, detector.poisson, levels, modes
+        )
         for b in blocks
-    ]
+    ]  # fmt: skip
+    features, slow = [f for f, _ in looks], np.concatenate([p for _, p in looks], axis=1)
     sound = np.concatenate([_sound(ramp, used, b) for b in blocks])
     amplifier = np.concatenate([_amplifier(detector, b) for b in blocks])
     ratio, stated = _stated(ramp, detector)
@@ -161,6 +173,7 @@ def measure_noise(
     rate = np.maximum(plane(temporal.SLOPE), 0)
     frame = np.where(whole, plane(temporal.STEP_FRAME), 0).astype(np.int64)
     out = np.ones((4, amplifiers), np.float32)
+    calm = np.zeros(whole.size, np.bool_)
     scale = np.ones((amplifiers, 2), np.float32)
     nu = max(m - 2, 1)
     rho = tables.rho.astype(np.float64)
@@ -193,6 +206,7 @@ def measure_noise(
         usual = _thresholds(pattern, rho, 0.05, bins[mine], rate[mine], variance, detector.gain)
         firing = _thresholds(pattern, rho, 1e-3, bins[mine], rate[mine], variance, detector.gain)
         quiet &= ~_with_many(frame[mine], z > firing)
+        calm[np.flatnonzero(mine)[quiet & (z < firing)]] = True
         for k in range(2):
             part = quiet & ((bins[mine] == 0) if k == 0 else (bins[mine] > 0))
             if part.sum() >= ENOUGH:
@@ -200,7 +214,19 @@ def measure_noise(
                 scale[a, k] = np.clip(larger, 1.0 if k == 0 else SCALE_RANGE[0], SCALE_RANGE[1])
             elif k == 1:
                 scale[a, 1] = scale[a, 0]
-    return Noise(out[0], out[1], out[2], out[3], scale, ratio)
+    # what a fit leaves over holds Poisson noise as well, and the more the longer its memory
+    plain = make_rates(pattern, tables, 0.0)
+    light = rate * detector.poisson
+    with np.errstate(invalid="ignore"):
+        own = (rss * own_ratio - light * plain.poisson[bins]) / plain.white[bins]
+        calm &= own > light * READ_SHARE
+    starts = np.cumsum([0, *(f[0].size for f in features)])
+    left = np.concatenate([_pairs(b) + start for b, start in zip(blocks, starts, strict=False)])
+    both = calm[left] & calm[left + 1]
+    left = left[both]
+    slow, own, light = slow[:, both], own[left] + own[left + 1], light[left] + light[left + 1]
+    drift = measure_drift(slow, own, light, pattern, modes)
+    return Noise(out[0], out[1], out[2], out[3], scale, make_rates(pattern, tables, drift), ratio)
 
 
 def _with_many(frame: NDArray[np.int64], fires: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -265,7 +291,13 @@ def _sound(ramp: xr.DataArray, used: NDArray[np.int64], block: Region) -> NDArra
     return sound.ravel()
 
 
-def _features(
+def _pairs(block: Region) -> NDArray[np.int64]:
+    """Places in a block of the left one of neighbouring pixels whose slow modes are looked at."""
+    place = np.arange(block.shape[0] * block.shape[1]).reshape(block.shape)
+    return place[::THINNED, : block.shape[1] - 1 : THINNED].ravel()
+
+
+def _look(
     ramp: xr.DataArray,
     detector: Detector,
     used: NDArray[np.int64],
@@ -276,12 +308,27 @@ def _features(
     rho_variance: Float,
     poisson: float,
     levels: Float | None,
-) -> Float:
-    """Features of a block with a prior that says nothing."""
+    modes: NDArray[np.float64],
+) -> tuple[Float, NDArray[np.float64]]:
+    """Features of a block with a prior that says nothing, and slow modes of differences of neighbours."""
     per_column = rho_variance[detector.amplifier[block.x]]
     prior = make_prior(block.shape[1], 1.0, 0.0, np.inf, poisson, per_column)
-    return temporal.temporal_features(
-        read(ramp, block), used, tables, prior, region_offsets(offsets, block),
+    data, own = read(ramp, block), region_offsets(offsets, block)
+    planes = temporal.temporal_features(
+        data, used, tables, prior, own,
         pattern=pattern,
         saturation=detector.saturation if levels is None else levels[block.y, block.x],
     )  # fmt: skip
+    # what neighbours do together is no noise of theirs: the faint halo of a shower is wide
+    last = block.shape[1] - 1
+    first, second = (data[used, ::THINNED, i : last + i : THINNED].astype(np.float32) for i in (0, 1))
+    with np.errstate(invalid="ignore", over="ignore"):
+        d = np.diff(first - second, axis=0)
+    d -= (own.column[:, :last] - own.column[:, 1 : last + 1])[:, None, ::THINNED]
+    if own.has_gradient:
+        change = (own.gradient[:, :last] - own.gradient[:, 1 : last + 1])[:, None, ::THINNED]
+        d -= change * own.height[::THINNED, None]
+    weight = np.cumsum(modes[:, :0:-1], axis=1)[:, ::-1]
+    # not by matrix products, whose bits depend on the number of threads
+    with np.errstate(invalid="ignore", over="ignore"):
+        return planes, np.einsum("kt,tp->kp", weight, d.reshape(d.shape[0], -1).astype(np.float64))

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fmbdask_kernels import temporal
-from fmbdask_kernels.tables import make_prior
+from fmbdask_kernels import rates, temporal
+from fmbdask_kernels.gather import gather_ramps
+from fmbdask_kernels.tables import Prior, make_prior
 from numpy.typing import NDArray
 
 from ..regions import Region
@@ -19,6 +20,7 @@ from .candidates import Look, choose, refit
 from .events import STEP
 from .noise import region_offsets
 from .prepare import Prepared
+from .rates import FEWEST, rates_of
 
 #: Significance given to a step that ends at saturation: its amplitude is a lower limit.
 SATURATING = 99.0
@@ -85,15 +87,19 @@ def region_features(
 ) -> NDArray[np.float32]:
     """Every temporal feature of a region, (planes, ny, nx): :data:`fmbdask_kernels.temporal.PLANES`."""
     p = prepared
-    amplifier = p.detector.amplifier[region.x]
-    prior = make_prior(
-        region.shape[1], p.noise.of(amplifier, region), p.noise.dof[amplifier], p.noise.noisy[amplifier],
-        p.poisson, p.noise.rho_variance[amplifier],
-    )  # fmt: skip
     return temporal.temporal_features(
-        data, p.used, p.tables, prior, region_offsets(p.offsets, region),
+        data, p.used, p.tables, _prior(p, region), region_offsets(p.offsets, region),
         pattern=p.pattern, usable=limits.usable, saturation=limits.saturation,
         appearance_sigma=p.config.appearance_sigma,
+    )  # fmt: skip
+
+
+def _prior(p: Prepared, region: Region) -> Prior:
+    """What is known of the noise of the pixels of a region."""
+    amplifier = p.detector.amplifier[region.x]
+    return make_prior(
+        region.shape[1], p.noise.of(amplifier, region), p.noise.dof[amplifier], p.noise.noisy[amplifier],
+        p.poisson, p.noise.rho_variance[amplifier],
     )  # fmt: skip
 
 
@@ -126,10 +132,11 @@ def search_region(
     p = prepared
     amplifier = p.detector.amplifier[region.x]
     planes = region_features(data, p, region, limits)
+    rate, rate_error = _rates(data, planes, p, region, limits)
     # copies: a view would keep all planes of the region in memory until the exposure is reduced
     maps = {
-        "rate": planes[temporal.RATE].copy(),
-        "rate_error": _rate_error(planes, p),
+        "rate": rate,
+        "rate_error": rate_error,
         "reads": planes[temporal.READS].copy(),
         "noise": planes[temporal.NOISE].copy(),
     }
@@ -164,14 +171,23 @@ def _active(p: Prepared, region: Region) -> NDArray[np.bool_]:
     return inside
 
 
-def _rate_error(planes: NDArray[np.float32], p: Prepared) -> NDArray[np.float32]:
-    """Error of the plain generalised least-squares rate."""
-    with np.errstate(invalid="ignore"):
-        bins = np.where(np.isfinite(planes[temporal.RHO_BIN]), planes[temporal.RHO_BIN], 0).astype(np.int64)
-        # fewer reads weigh with the cube of their number where read noise rules
-        share = np.maximum(planes[temporal.READS], 1) / p.used.size
-        error = planes[temporal.NOISE] / np.sqrt(p.tables.total[bins] * share**3)
-    return np.asarray(error, np.float32)
+def _rates(
+    data: NDArray[Any], planes: NDArray[np.float32], p: Prepared, region: Region, limits: Limits
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Rate and error of every pixel of a region, as if none had a step [DN per interval]."""
+    rate, error = rates.rates(
+        data, p.used, planes, _prior(p, region), p.tables, region_offsets(p.offsets, region), p.noise.rates
+    )
+    few = (planes[temporal.READS] < p.used.size) & (planes[temporal.READS] >= FEWEST)
+    rows, columns = np.nonzero(few)
+    if rows.size:
+        ramps, used = gather_ramps(
+            data, p.used, rows, columns, (region.y0, region.x0), p.correction.parts, limits.saturation,
+            limits.usable,
+        )  # fmt: skip
+        none = np.zeros(used.shape, np.bool_)
+        rate[rows, columns], error[rows, columns] = rates_of(ramps, used, none, p, region, rows, columns)
+    return rate, error
 
 
 def _weak_steps(

@@ -1,0 +1,234 @@
+"""Rates of ramps with steps or gaps, each ramp with the covariance that its own noise gives it.
+
+A free step parts a ramp into two, whose rates are independent: read noise, Poisson noise and the rate of all
+parts are fitted together. The noise model has a third part, noise whose power falls as 1/f, in units of the
+read variance. Source of the covariance: T. Brandt 2024, PASP 136 045004.
+"""
+
+# compiled functions carry no annotations
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from .covariance import factor, timing
+from .jit import ZERO, exact, kernel, stage
+from .masked import lower_median
+
+Float = NDArray[np.float64]
+
+#: Share of the noise of a ramp that its read noise must have before it can say that the pixel is noisy.
+TELLING = 0.3
+#: Smallest variance of a pixel in units of that of its amplifier.
+LEAST = 0.1
+#: Rounds of rate and variance, which the covariance depends on.
+ROUNDS = 3
+#: Spans of time in which the weights of a ramp are summed before their 1/f noise is worked out.
+SPANS = 32
+
+
+def drift_covariance(times: ArrayLike) -> Float:
+    """Covariance of 1/f noise with a variance of one per natural logarithm of frequency, (N, N).
+
+    It is defined up to a constant, which contrasts of reads do not see. Frequencies end at half the mean
+    sampling rate; ``times`` (N,) are in units of its interval.
+    """
+    lag = np.pi * np.abs(np.subtract.outer(np.asarray(times, np.float64), times))
+    apart = lag > 0
+    out = np.zeros(lag.shape)
+    out[apart] = special.sici(lag[apart])[1] - np.log(lag[apart]) - np.euler_gamma
+    return out
+
+
+@exact
+def trace_of_inverse(model, rho):
+    """Derivative of the logarithm of the determinant of ``R + rho Q``: the trace of its inverse times Q."""
+    pivot = model[1, 0] + rho * model[2, 0]
+    change = model[2, 0]
+    total = change / pivot
+    for i in range(1, model.shape[1]):
+        link = model[3, i - 1] + rho * model[4, i - 1]
+        ratio = link / pivot
+        change = model[2, i] - 2.0 * ratio * model[4, i - 1] + ratio * ratio * change
+        pivot = model[1, i] + rho * model[2, i] - ratio * link
+        total += change / pivot
+    return total
+
+
+@exact
+def read_variance(rss, light, poisson, white, variance, dof, noisy):
+    """Variance of one read of a pixel from what its fit left over, its Poisson noise taken out.
+
+    ``light`` is the Poisson variance of one interval; it adds ``poisson`` times itself to ``rss``, and the
+    read noise ``white`` times its variance. The prior counts ``dof``, the ramp as much as its residuals are
+    read noise. A pixel beyond ``noisy`` times the prior keeps its own.
+    """
+    if not white > 0.0:
+        return variance
+    own = max((rss - light * poisson) / white, 0.0)
+    share = variance * white / (variance * white + light * poisson)
+    if share > TELLING and own > noisy * variance:
+        return own
+    free = (white + light / variance * poisson) * share * share
+    if not free + dof > 0.0:
+        return variance
+    return max((free * own + dof * variance) / (free + dof), LEAST * variance)
+
+
+@stage
+def _typical(ramp, index, n, pattern, work):
+    """Median of the rates between neighbouring reads."""
+    for i in range(n - 1):
+        a, b = index[i], index[i + 1]
+        work[i] = (ramp[b] - ramp[a]) / (pattern[0, b] - pattern[0, a])
+    return lower_median(work, n - 1)
+
+
+@kernel
+def _fit(ramps, used, begins, variance, dof, noisy, poisson, pattern, drift, span, pink, out):
+    """The loop behind :func:`rates_with_steps`."""
+    pixels, frames = ramps.shape
+    index, model = np.zeros(frames, np.int64), np.zeros((5, frames))
+    weight, link, unit, scale, x = np.zeros((5, frames))
+    share, weights = np.zeros(frames), np.zeros(frames)
+    spans = pink.shape[0]
+    sums = np.zeros(spans)
+    for p in range(pixels):
+        n = ZERO
+        for i in range(frames):
+            if used[p, i]:
+                index[n] = i
+                n += 1
+        light, own = 0.0, variance[p]
+        if n > 1:  # a median needs no covariance
+            light = max(_typical(ramps[p], index, n, pattern, x), 0.0) * poisson
+        for turn in range(ROUNDS):
+            ratio = light / own
+            total, weighted, square, trace, quantum, free = 0.0, 0.0, 0.0, 0.0, 0.0, ZERO - 1
+            a = ZERO
+            while a < n:
+                b = a + 1
+                while b < n:
+                    new = False
+                    for i in range(index[b - 1] + 1, index[b] + 1):
+                        new = new or begins[p, i]
+                    if new:
+                        break
+                    b += 1
+                m = b - a - 1
+                if m > 0:
+                    timing(pattern, index[a:b], model)
+                    total += factor(model, m, ratio, weight, link, unit, scale)
+                    trace += trace_of_inverse(model[:, :m], ratio)
+                    free += m
+                    x[0] = (ramps[p, index[a + 1]] - ramps[p, index[a]]) * weight[0]
+                    square += x[0] * x[0] / weight[0]
+                    for i in range(1, m):
+                        d = ramps[p, index[a + i + 1]] - ramps[p, index[a + i]]
+                        x[i] = (d + link[i - 1] * x[i - 1]) * weight[i]
+                        square += x[i] * x[i] / weight[i]
+                    for i in range(m - 1, -1, -1):
+                        if i < m - 1:
+                            x[i] += link[i] * weight[i] * x[i + 1]
+                        weighted += model[0, i] * x[i]
+                        quantum += unit[i] * unit[i] * model[2, i]
+                        if i < m - 1:
+                            quantum += 2.0 * unit[i] * unit[i + 1] * model[4, i]
+                        share[a + i] = unit[i]
+                if b < n:
+                    share[b - 1] = 0.0
+                a = b
+            if not total > 0.0:
+                break
+            rate = weighted / total
+            rss = max(square - weighted * rate, 0.0)
+            trace -= quantum / total
+            out[0, p], out[1, p] = rate, math.sqrt(own / total)
+            if turn == ROUNDS - 1:
+                break
+            now = read_variance(rss, light, trace, free - ratio * trace, variance[p], dof[p], noisy[p])
+            lit = max(rate, 0.0) * poisson
+            if abs(now - own) <= 1e-3 * own and abs(lit - light) <= 1e-3 * (light + 1e-3 * own):
+                break
+            light, own = lit, now
+        if drift > 0.0 and total > 0.0:
+            for i in range(n):
+                weights[i] = 0.0
+            for i in range(n - 1):
+                weights[i] -= share[i] / total
+                weights[i + 1] += share[i] / total
+            for k in range(spans):
+                sums[k] = 0.0
+            for i in range(n):
+                sums[span[index[i]]] += weights[i]
+            extra = 0.0
+            for k in range(spans):
+                for j in range(spans):
+                    extra += sums[k] * sums[j] * pink[k, j]
+            out[1, p] = math.sqrt(own / total + own * drift * max(extra, 0.0))
+
+
+def _spans(times: Float) -> tuple[NDArray[np.int64], Float]:
+    """Span of time of each read, (N,), and the covariance of 1/f noise between spans."""
+    wanted = np.arange(times.size)
+    if times.size > SPANS:
+        wanted = np.minimum(SPANS * times / times[-1], SPANS - 1).astype(np.int64)
+    _, span = np.unique(wanted, return_inverse=True)
+    middle = np.bincount(span, times) / np.bincount(span)
+    return span.astype(np.int64), drift_covariance(middle)
+
+
+def rates_with_steps(
+    ramps: ArrayLike,
+    used: ArrayLike,
+    begins: ArrayLike,
+    variance: ArrayLike,
+    dof: ArrayLike,
+    noisy: ArrayLike,
+    poisson: float,
+    pattern: Float,
+    drift: float = 0.0,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Rate of ramps with steps at known reads, whatever their sizes, by generalised least squares.
+
+    Parameters
+    ----------
+    ramps : (K, N) array
+        Corrected counts [DN].
+    used : (K, N) bool array
+        Reads that may be used; differences bridge the others.
+    begins : (K, N) bool array
+        First read of each new level.
+    variance, dof, noisy : (K,) array
+        Prior variance of one read [DN^2], its degrees of freedom, and the ratio to it beyond which a pixel
+        keeps its own.
+    poisson : float
+        Variance per DN of signal [DN].
+    pattern : (3, N) array
+        From :func:`fmbdask_kernels.covariance.read_pattern`.
+    drift : float
+        1/f variance per natural logarithm of frequency over the read variance.
+
+    Returns
+    -------
+    (K,) array, (K,) array
+        Rate and its error [DN per mean interval], NaN where no two reads lie between the same steps.
+    """
+    data = np.ascontiguousarray(ramps, np.float32)
+    pixels = data.shape[0]
+    out = np.full((2, pixels), np.nan, np.float32)
+    pattern = np.ascontiguousarray(pattern, np.float64)
+    span, pink = _spans(pattern[0])
+    own, known, most = (
+        np.array(np.broadcast_to(np.asarray(v, np.float64), pixels)) for v in (variance, dof, noisy)
+    )
+    _fit(
+        data, np.ascontiguousarray(used, np.bool_), np.ascontiguousarray(begins, np.bool_), own, known, most,
+        float(poisson), pattern, float(drift), span, pink, out,
+    )  # fmt: skip
+    return out[0], out[1]
