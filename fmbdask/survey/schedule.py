@@ -193,10 +193,20 @@ class Schedule:
     @property
     def done_items(self) -> list[Item]:
         """The items that were reduced."""
-        return [self._items[p] for p in np.flatnonzero(self._states == State.DONE)]
+        return [self._items[int(p)] for p in np.flatnonzero(self._states == State.DONE)]
 
     @property
-    def failed_items(self) -> int:
+    def failed_items(self) -> list[Item]:
+        """The items that failed."""
+        return [self._items[int(p)] for p in np.flatnonzero(self._states == State.FAILED)]
+
+    @property
+    def done_count(self) -> int:
+        """Number of items that were reduced."""
+        return int(np.count_nonzero(self._states == State.DONE))
+
+    @property
+    def failed_count(self) -> int:
         """Number of items that failed."""
         return int(np.count_nonzero(self._states == State.FAILED))
 

@@ -1,4 +1,4 @@
-"""The order of work: whatever happens, each unit ends once or its item fails, and nothing done is repeated."""
+"""The order of work: whatever happens, each unit ends once or its item fails; nothing done is repeated."""
 
 from __future__ import annotations
 
@@ -216,4 +216,4 @@ def test_whatever_happens_each_unit_ends_once_or_its_item_fails(
     assert {i.index for i in schedule.done_items} == {i for i, d in ended.items() if REDUCE in d}
     if not trouble:
         assert set(executions.values()) <= {1}
-        assert schedule.failed_items == 0
+        assert schedule.failed_count == 0
