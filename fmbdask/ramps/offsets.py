@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..regions import Region
+from .common import CELL, Cells
 from .config import DetectionConfig
 from .detector import MIN_FRAMES, Detector, saturation_levels
 from .sample import read
@@ -56,9 +57,10 @@ class Correction:
 class Shared:
     """What the active pixels of the blocks have in common, over all T frames.
 
-    ``group`` (T - 1, groups): mean winsorised difference of each group; ``group_pixels`` (groups,);
-    ``row`` (T - 1, ny) and ``row_pixels`` (ny,) the same of rows, less the groups; ``scatter`` (T - 1,): mean
-    square of the winsorised differences [DN^2]; ``variance`` (amplifiers,): robust variance of a difference.
+    ``group`` (T - 1, groups): difference of the quiet pixels of each group, less its usual one;
+    ``group_pixels`` (groups,); ``row`` (T - 1, ny) and ``row_pixels`` (ny,) the same of rows, less the
+    groups; ``scatter`` (T - 1,): mean square of the winsorised differences [DN^2]; ``variance``
+    (amplifiers,): robust variance of a difference; ``slope`` (amplifiers,): its median.
     """
 
     group: NDArray[np.float64]
@@ -139,14 +141,11 @@ def _gradient(
 
 
 def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks: list[Region]) -> Shared:
-    """Average what the pixels of the blocks do together from read to read."""
+    """Find what the pixels of the blocks do together from read to read."""
     frames, rows = detector.shape[1:3]
     groups, amplifiers = int(detector.group.max()) + 1, int(detector.amplifier.max()) + 1
     used = np.arange(frames)
-    group = np.zeros((frames - 1, groups))
-    group_pixels = np.zeros(groups, np.int64)
-    row, row_pixels = np.zeros((frames - 1, rows)), np.zeros(rows, np.int64)
-    overlap = np.zeros((rows, groups))
+    found = Cells(frames - 1, groups, rows)
     scatter = np.zeros(frames - 1)
     levels = saturation_levels(ramp, detector)
     spreads: list[list[NDArray[np.float64]]] = [[] for _ in range(amplifiers)]
@@ -165,18 +164,12 @@ def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks
         good = _steady(ramp, data, detector, block, levels)
         sums, row_sums, square = active_sums(
             data, used, reference.column[:, block.x], reference.gradient[:, block.x], height, reach,
-            good.astype(np.float32),
+            good.astype(np.float32), CELL,
         )  # fmt: skip
-        for g in np.unique(detector.group[block.x]):
-            mine = detector.group[block.x] == g
-            group[:, g] += sums[:, mine].sum(axis=1, dtype=np.float64)
-            group_pixels[g] += good[:, mine].sum()
-            overlap[block.y, g] += good[:, mine].sum(axis=1)
-        row[:, block.y] += row_sums
-        row_pixels[block.y] += good.sum(axis=1)
+        found.add(block, detector.group[block.x], good, sums, row_sums, reach)
         scatter += square
-    group /= np.maximum(group_pixels, 1)
-    row = (row - group @ overlap.T) / np.maximum(row_pixels, 1)
+    group, group_pixels = found.of_groups()
+    row, row_pixels = found.of_rows(group)
     pixels = max(int(group_pixels.sum()), 1)
     empty = np.array([1.0])
     return Shared(

@@ -95,8 +95,8 @@ def group_offsets(
 
 
 @kernel
-def _active_sums(data, used, column, height, gradient, reach, weight, column_sum, row_sum, square):
-    """Sums over rows and columns of winsorised differences, less each pixel's mean and the offsets."""
+def _active_sums(data, used, column, height, gradient, reach, weight, cell, column_sum, row_sum, square):
+    """Sums over a few rows and columns of winsorised differences, less each pixel's mean and the offsets."""
     n, ny, nx = used.size, data.shape[1], data.shape[2]
     m = n - 1
     slope = np.empty(nx, np.float32)
@@ -109,7 +109,7 @@ def _active_sums(data, used, column, height, gradient, reach, weight, column_sum
             slope[x] = (f4(last[x]) - f4(first[x]) - total) / f4(m)
         for t in range(m):
             a, b = data[used[t], y], data[used[t + 1], y]
-            c0, c1, s = column[t], column[t + 1], column_sum[t]
+            c0, c1, s = column[t], column[t + 1], column_sum[t, y // cell]
             for x in range(nx):
                 value[x] = (f4(b[x]) - f4(a[x])) - ((c1[x] - c0[x]) + slope[x])
             if h != 0:
@@ -125,12 +125,13 @@ def _active_sums(data, used, column, height, gradient, reach, weight, column_sum
                 value[x] = v * share[x]
             for x in range(nx):
                 s[x] += value[x]
-            total = f4(0)
             power = f4(0)
-            for x in range(nx):
-                total += value[x]
-                power += value[x] * value[x]
-            row_sum[t, y] = total
+            for start in range(0, nx, cell):
+                total = f4(0)
+                for x in range(start, min(start + cell, nx)):
+                    total += value[x]
+                    power += value[x] * value[x]
+                row_sum[t, y, start // cell] = total
             square[t] += power
 
 
@@ -142,6 +143,7 @@ def active_sums(
     height: NDArray[np.float32],
     reach: float,
     weight: NDArray[np.float32],
+    cell: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Sums of what the pixels of a block have in common, from read to read; NaN counts as no difference.
 
@@ -157,15 +159,18 @@ def active_sums(
         Differences are winsorised at this distance from each pixel's mean difference [DN].
     weight : (ny, nx) float32 array
         1 for pixels to use, 0 for others.
+    cell : int
+        Rows, and columns, that are summed together: where few pixels jump, few sums do.
 
     Returns
     -------
-    (N - 1, nx), (N - 1, ny), (N - 1,) float32 arrays
-        Sums over the rows, over the columns, and of the squares [DN, DN, DN^2].
+    (N - 1, bands, nx), (N - 1, ny, bands), (N - 1,) float32 arrays
+        Sums over each ``cell`` rows, over each ``cell`` columns, and of all squares [DN, DN, DN^2].
     """
     ny, nx = data.shape[1:]
     m = used.size - 1
-    columns, rows = np.zeros((m, nx), np.float32), np.zeros((m, ny), np.float32)
+    columns = np.zeros((m, -(-ny // cell), nx), np.float32)
+    rows = np.zeros((m, ny, -(-nx // cell)), np.float32)
     square = np.zeros(m, np.float32)
-    _active_sums(data, used, column, height, gradient, f4(reach), weight, columns, rows, square)
+    _active_sums(data, used, column, height, gradient, f4(reach), weight, cell, columns, rows, square)
     return columns, rows, square

@@ -58,8 +58,10 @@ def test_active_sums_equal_numpy(
     height = (random.uniform(-0.5, 0.5, rows) * sloped).astype(np.float32)
     weight = (random.random((rows, columns)) < 0.8).astype(np.float32)
     offset = column[:, None].astype(np.float64) + gradient[:, None] * height[:, None]
-    found = active_sums(data, used, column, gradient, height, 40.0, weight)
-    for got, expected in zip(found, dense.active_sums(data, used, offset, 40.0, weight), strict=True):
+    cell = 1 + seed % 9
+    found = active_sums(data, used, column, gradient, height, 40.0, weight, cell)
+    for got, expected in zip(found, dense.active_sums(data, used, offset, 40.0, weight, cell), strict=True):
+        assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=2e-4, atol=0.05)
 
 
@@ -95,7 +97,8 @@ def test_values_that_are_not_finite_stay_out(value: float) -> None:
     data = strip(8, 6, 16, 2, np.float32)
     data[3, 1, 5] = value
     flat = np.zeros((8, 16), np.float32)
-    found = active_sums(data, np.arange(8), flat, flat, np.zeros(6, np.float32), 50.0, np.ones((6, 16), "f4"))
+    whole = np.ones((6, 16), np.float32)
+    found = active_sums(data, np.arange(8), flat, flat, np.zeros(6, np.float32), 50.0, whole, 4)
     assert all(np.isfinite(part).all() for part in found)
 
 

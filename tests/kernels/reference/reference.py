@@ -36,10 +36,12 @@ def active_sums(
     offset: NDArray[np.float64],
     reach: float,
     weight: NDArray[Any],
+    cell: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Sums of winsorised differences; ``offset`` (N, ny, nx)."""
+    """Sums of winsorised differences over cells of rows and of columns; ``offset`` (N, ny, nx)."""
     corrected = data[used].astype(np.float64) - offset
     slope = (corrected[-1] - corrected[0]) / (used.size - 1)
     d = np.clip(np.diff(corrected, axis=0) - slope, -reach, reach)
     d = np.where(np.isnan(d), 0.0, d) * weight
-    return d.sum(axis=1), d.sum(axis=2), (d * d).sum(axis=(1, 2))
+    bands = [np.arange(0, size, cell) for size in d.shape[1:]]
+    return np.add.reduceat(d, bands[0], 1), np.add.reduceat(d, bands[1], 2), (d * d).sum(axis=(1, 2))
