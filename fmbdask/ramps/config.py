@@ -45,6 +45,9 @@ class Limits(BaseModel):
     snowball_min_radius: float | None = Field(None, description="smallest radius [pixel]")
     snowball_max_radius: float | None = Field(None, description="largest radius [pixel]")
     snowball_circularity_threshold: float | None = Field(None, description="smallest axis ratio")
+    snowball_expansion_rate: float | None = Field(
+        None, description="fastest growth of the radius after the first frame [pixel/frame]"
+    )
     snowball_min_area: float | None = Field(None, description="smallest area [pixel]")
     snowball_max_area: float | None = Field(None, description="largest area [pixel]")
 

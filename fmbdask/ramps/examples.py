@@ -16,12 +16,12 @@ from .config import DetectionConfig
 from .corrected import correct
 from .detect import configure
 from .detector import Detector, as_ramp, describe, saturation_levels
-from .halos import window_steps
 from .linearity import linearise
 from .measured import Measured
 from .prepare import Prepared, prepare
 from .sample import read
 from .series import line_with_steps, two_levels
+from .surroundings import look_around
 
 KINDS = ("cosmic_ray", "telegraph_noise", "snowball")
 #: Smallest half-width of a picture, and its half-width in radii of a snowball [pixel].
@@ -110,7 +110,11 @@ def _example(
         ours = correct(data, p.correction, p.used, window)[p.used]
         picture, shows = np.diff(ours, axis=0).std(axis=0), "scatter of differences"
     else:
-        picture = window_steps(lambda region: read(ramp, region), p, window, int(event["first_frame"]))[0]
+        seen = look_around(
+            lambda region: read(ramp, region), p, window, int(event["first_frame"]),
+            (float(event["y"]), float(event["x"])), float(event["amplitude"]),
+        )  # fmt: skip
+        picture = seen.amplitude
         shows = "step"
     # tracks may leave the picture
     near = steps["y"].between(window.y0, window.y1 - 1) & steps["x"].between(window.x0, window.x1 - 1)

@@ -2,41 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from fmbdask_kernels.gather import gather_ramps
-from fmbdask_kernels.steps import step_amplitude
 from numpy.typing import NDArray
 
 from ..regions import Region
 from .detector import Detector
 from .events import Events
 from .prepare import Prepared
-from .sample import EDGE
-from .snowballs import fit_halo
+from .snowballs import Halo, fit_halo
+from .surroundings import ReadBlock, Surroundings, look_around
+
+Float = NDArray[np.float32]
+Int = NDArray[np.int64]
 
 #: Neighbourhood of a snowball that its halo is fitted in: so many radii and pixels around its centre.
 WINDOW_FACTOR, WINDOW_MARGIN = 1.5, 16
-
-ReadBlock = Callable[[Region], NDArray[Any]]
+#: Steps of other snowballs are fitted to pixels within so many of their radii and pixels.
+OTHER_FACTOR, OTHER_MARGIN = 1.2, 8
+#: Snowballs so few frames apart cannot be told apart by their steps.
+TOGETHER = 1
+#: Rates are corrected where the halo is at least this share of the noise of a pixel.
+FAINTEST = 0.05
+#: What a profile says about a single pixel is this uncertain: relative to it, and to the noise of a read.
+SINGLE_ERROR, SINGLE_NOISE = 0.1, 0.03
+#: A step this many errors off the profile is not of the halo alone.
+APART = 4.0
 
 
 @dataclass(frozen=True)
 class Covered:
-    """The k pixels of a snowball: place, step at its first frame [DN, error], and whether it filled them."""
+    """Pixels of a snowball.
+
+    The k pixels it covers: place, step at its first frame [DN, error], and whether it filled them. And
+    ``rates``: row, column, rate and its error [DN per mean interval] of every pixel that it left room in.
+    """
 
     integration: int
     frame: int
     y: NDArray[np.intp]
     x: NDArray[np.intp]
-    amplitude: NDArray[np.float32]
-    error: NDArray[np.float32]
+    amplitude: Float
+    error: Float
     saturating: NDArray[np.bool_]
+    rates: Rates
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates of n pixels with the step of a snowball taken into account [DN per mean interval].
+
+    ``reads`` is the number of reads they rest on.
+    """
+
+    y: NDArray[np.intp]
+    x: NDArray[np.intp]
+    rate: Float
+    error: Float
+    reads: NDArray[np.int32]
 
 
 def with_halos(
@@ -48,95 +75,104 @@ def with_halos(
 ) -> tuple[pd.DataFrame, dict[int, Covered]]:
     """Fit the halo of every snowball; returns the events and the pixels that each snowball covers."""
     table = events.table.rename(columns={"event_id": "old_id"}).assign(
-        core_radius=np.nan, halo_amplitude=np.nan, halo_scale=np.nan
+        core_radius=np.nan, halo_amplitude=np.nan, halo_scale=np.nan, expansion=np.nan
     )
     covered = {}
-    rows, columns = detector.active
     width = detector.shape[3]
-    for row in table.index[table["type"] == "snowball"]:
-        event = table.loc[row]
+    balls = table[table["type"] == "snowball"].copy()
+    for row in balls.index:
+        event = balls.loc[row]
         p = prepared[int(event["integration"])]
-        reach = int(np.ceil(WINDOW_FACTOR * float(event["radius"]) + WINDOW_MARGIN))
-        y, x = round(float(event["y"])), round(float(event["x"]))
-        window = Region(
-            int(event["integration"]), max(rows.start, y - reach), min(rows.stop, y + reach + 1),
-            max(columns.start, x - reach), min(columns.stop, x + reach + 1),
-        )  # fmt: skip
-        frame = int(event["first_frame"])
-        step, error, core, sigma = window_steps(read, p, window, frame)
+        window, frame = _window(event, detector), int(event["first_frame"])
+        centre = float(event["y"]), float(event["x"])
+        others, here = _others(event, balls, events, steps, window)
+        seen = look_around(read, p, window, frame, centre, float(event["amplitude"]), others)
         halo = fit_halo(
-            step,
-            np.isfinite(step),
-            core,
-            (float(event["y"]) - window.y0, float(event["x"]) - window.x0),
-            sigma,
-        )
+            seen.amplitude, np.isfinite(seen.amplitude) & here, seen.core,
+            (centre[0] - window.y0, centre[1] - window.x0), seen.sigma, seen.error, p.poisson,
+        )  # fmt: skip
         at = np.nonzero(halo.covered)
+        y, x = at[0] + window.y0, at[1] + window.x0
         covered[int(event["old_id"])] = Covered(
-            window.integration, frame, at[0] + window.y0, at[1] + window.x0, step[at], error[at], core[at]
-        )
+            window.integration, frame, y, x, seen.amplitude[at], seen.error[at], seen.core[at],
+            _rates(seen, halo, window, p.poisson),
+        )  # fmt: skip
         found = {
             "radius": halo.radius,
             "core_radius": halo.core_radius,
             "halo_amplitude": halo.amplitude,
             "halo_scale": halo.scale,
+            "expansion": seen.expansion,
         }
         for name, value in found.items():
             table.loc[row, name] = value
         own = steps[events.event_id == event["old_id"]]
-        outside = ~np.isin(own["y"] * width + own["x"], (at[0] + window.y0) * width + at[1] + window.x0)
+        outside = ~np.isin(own["y"] * width + own["x"], y * width + x)
         beyond = np.unique(own[["y", "x"]][outside]).size
         table.loc[row, "spatial_extent"] = int(halo.covered.sum()) + beyond
     return table, covered
 
 
-def window_steps(
-    read: ReadBlock, p: Prepared, window: Region, frame: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
-    """Step at ``frame`` of every pixel of a window, its error, the saturated core, and the noise of a read.
+def _window(event: pd.Series, detector: Detector) -> Region:
+    """Neighbourhood of a snowball."""
+    rows, columns = detector.active
+    reach = int(np.ceil(WINDOW_FACTOR * float(event["radius"]) + WINDOW_MARGIN))
+    y, x = round(float(event["y"])), round(float(event["x"]))
+    return Region(
+        int(event["integration"]), max(rows.start, y - reach), min(rows.stop, y + reach + 1),
+        max(columns.start, x - reach), min(columns.stop, x + reach + 1),
+    )  # fmt: skip
 
-    Parameters
-    ----------
-    read : callable
-        Reads a region, (T, ny, nx).
-    p : Prepared
-        Of the integration of the window.
-    window : Region
-    frame : int
-        First frame that holds the new level.
 
-    Returns
-    -------
-    (ny, nx) arrays
-        Amplitude and its error [DN], NaN where no read in use lies on one side of the step; whether the pixel
-        saturated at that frame; noise of one read [DN].
+def _others(
+    event: pd.Series, balls: pd.DataFrame, events: Events, steps: NDArray[Any], window: Region
+) -> tuple[Int, NDArray[np.bool_]]:
+    """Steps of other events in a window, (n, 3): row, column, frame; and the pixels that are not another's.
+
+    A snowball at another time adds a step to all pixels it may cover; of two at the same time, each has the
+    pixels that are nearer to its own edge.
     """
-    step, error = np.empty(window.shape, np.float32), np.empty(window.shape, np.float32)
-    core = np.empty(window.shape, np.bool_)
-    variance = p.noise.pixels(p.detector.amplifier, window)
-    at = int(np.searchsorted(p.used, frame))
-    for part in _blocks(window):
-        ny, nx = part.shape
-        y, x = np.divmod(np.arange(ny * nx), nx)
-        data = read(part)
-        if p.levels is None:
-            level = np.full(part.shape, p.detector.saturation, np.float32)
+    near = (events.event_id >= 0) & (events.event_id != event["old_id"])
+    near &= steps["integration"] == window.integration
+    near &= (steps["y"] >= window.y0) & (steps["y"] < window.y1)
+    near &= (steps["x"] >= window.x0) & (steps["x"] < window.x1)
+    near &= ~np.isin(events.event_id, balls["old_id"].to_numpy())
+    own = steps[near]
+    parts = [np.stack([own[k].astype(np.int64) for k in ("y", "x", "frame")], axis=1)]
+    y, x = np.mgrid[window.y0 : window.y1, window.x0 : window.x1]
+    away = np.hypot(y - event["y"], x - event["x"]) - event["radius"]
+    here = np.ones(window.shape, np.bool_)
+    for _, other in balls[balls["integration"] == window.integration].iterrows():
+        if other["old_id"] == event["old_id"]:
+            continue
+        distance = np.hypot(y - other["y"], x - other["x"])
+        if abs(int(other["first_frame"]) - int(event["first_frame"])) <= TOGETHER:
+            here &= away <= distance - other["radius"]
         else:
-            level = np.ascontiguousarray(p.levels[part.y, part.x])
-        ramps, used = gather_ramps(data, p.used, y, x, (part.y0, part.x0), p.correction.parts, level)
-        here = np.s_[part.y0 - window.y0 : part.y1 - window.y0, part.x0 - window.x0 : part.x1 - window.x0]
-        own = variance[here].ravel()
-        amplitude, spread = step_amplitude(ramps, used, own, p.rho_floor, p.pattern, at)
-        step[here], error[here] = amplitude.reshape(ny, nx), spread.reshape(ny, nx)
-        before, after = (data[p.used[k]] >= level for k in (max(at - 1, 0), at))
-        core[here] = after & ~before
-    return step, error, core, np.sqrt(variance)
+            at = np.nonzero(distance <= OTHER_FACTOR * other["radius"] + OTHER_MARGIN)
+            frame = np.full(at[0].size, int(other["first_frame"]))
+            parts.append(np.stack([at[0] + window.y0, at[1] + window.x0, frame], axis=1))
+    return np.concatenate(parts), here
 
 
-def _blocks(window: Region) -> list[Region]:
-    """Cut a window along the grid of the chunks, so that each is read once and one at a time is held."""
-    ys, xs = (
-        [a, *range(a // EDGE * EDGE + EDGE, b, EDGE), b]
-        for a, b in ((window.y0, window.y1), (window.x0, window.x1))
-    )
-    return [Region(window.integration, y0, y1, x0, x1) for y0, y1 in pairwise(ys) for x0, x1 in pairwise(xs)]
+def _rates(seen: Surroundings, halo: Halo, window: Region, poisson: float) -> Rates:
+    """Rates of the pixels in a halo, with the size of their step as far as the profile tells it.
+
+    The profile says more about a faint step than the pixel itself; what it says and what the pixel says are
+    weighed by their errors, unless they contradict each other.
+    """
+    known = np.isfinite(seen.amplitude) & ~seen.core & (halo.expected >= FAINTEST * seen.sigma)
+    at = np.nonzero(known)
+    expected = halo.expected[at].astype(np.float32)
+    amplitude, variance = seen.amplitude[at], seen.error[at] ** 2
+    model = (SINGLE_ERROR * expected) ** 2 + (SINGLE_NOISE * seen.sigma[at]) ** 2 + poisson * expected
+    alike = (amplitude - expected) ** 2 <= APART**2 * (variance + model)
+    # how far the profile moves the amplitude that the pixel has by itself
+    share = np.where(alike, variance / (variance + model), np.float32(0)).astype(np.float32)
+    lean = seen.lean[at]
+    rate = seen.rate[at] + lean * share * (expected - amplitude)
+    error = np.sqrt(np.maximum(seen.rate_error[at] ** 2 - lean * lean * share * variance, 0))
+    return Rates(
+        at[0] + window.y0, at[1] + window.x0, rate.astype(np.float32), error.astype(np.float32),
+        seen.reads[at],
+    )  # fmt: skip

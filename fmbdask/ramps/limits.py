@@ -24,6 +24,7 @@ ONE_SIDED = (
     ("snowball_min_radius", "snowball", "radius", "least"),
     ("snowball_max_radius", "snowball", "radius", "most"),
     ("snowball_circularity_threshold", "snowball", "circularity", "least"),
+    ("snowball_expansion_rate", "snowball", "expansion", "most"),
     ("snowball_min_area", "snowball", "spatial_extent", "least"),
     ("snowball_max_area", "snowball", "spatial_extent", "most"),
 )
@@ -51,6 +52,8 @@ def apply_limits(events: pd.DataFrame, limits: Limits) -> pd.DataFrame:
             continue
         value = events[column].to_numpy(np.float64)
         good = value >= limit if side == "least" else value <= limit
+        # what is not known breaks no limit: the growth of a snowball in the last reads
+        good |= np.isnan(value)
         keep &= good | (kind is not None and (events["type"] != kind).to_numpy())
     telegraph = (events["type"] == "telegraph_noise").to_numpy()
     if limits.rtn_amplitude_range is not None:

@@ -15,11 +15,12 @@ from .confidence import add_confidence
 from .config import DetectionConfig
 from .detector import Detector
 from .events import find_events
-from .halos import Covered, ReadBlock, with_halos
+from .halos import Covered, with_halos
 from .limits import apply_limits
 from .prepare import Prepared
 from .region import RegionResult
 from .repeats import weigh_repeats
+from .surroundings import ReadBlock
 
 #: Codes of the mask, lowest first: where kinds overlap, the higher code stays.
 CODES = {"background": 0, "cosmic_ray": 1, "telegraph_noise": 2, "snowball": 3}
@@ -29,6 +30,7 @@ COLUMNS = (
     "event_id", "type", "integration", "y", "x", "first_frame", "time", "peak_y", "peak_x", "amplitude",
     "mean_intensity", "max_intensity", "spatial_extent", "significance", "confidence", "n_steps",
     "n_saturated", "radius", "core_radius", "circularity", "halo_amplitude", "halo_scale",
+    "expansion",
     "transitions", "dwell_high", "dwell_low", "duty", "fit_quality",
 )  # fmt: skip
 
@@ -97,7 +99,7 @@ def reduce_exposure(
     kept["event_id"] = np.arange(len(kept))
     table_of_steps = _step_table(steps, events.event_id, kept, covered)
     kept["time"] = detector.times[kept["first_frame"].to_numpy(np.int64)]
-    maps = _maps(results, detector, prepared, shape)
+    maps = _maps(results, detector, prepared, shape, covered, telegraph)
     maps["mask"] = (
         ("integration", "y", "x"),
         mask,
@@ -172,18 +174,54 @@ def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
     )
 
 
+def _together(results: Sequence[RegionResult], name: str, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """One map of all regions."""
+    out = np.full(shape, np.nan, np.float32)
+    for r in results:
+        out[r.region.integration, r.region.y, r.region.x] = r.maps[name]
+    return out
+
+
+def _in_halos(
+    covered: Mapping[int, Covered],
+    reads: NDArray[np.float32],
+    telegraph: NDArray[Any],
+) -> list[tuple[tuple[Any, ...], dict[str, NDArray[np.float32]]]]:
+    """Places and rates of the pixels around each snowball that have one with its step taken into account.
+
+    Not those of telegraph pixels, whose rates know of two levels, and of those with reads that are flagged,
+    which are not known there.
+    """
+    same = reads.copy()
+    same[telegraph["integration"], telegraph["y"], telegraph["x"]] = np.nan
+    found: list[tuple[tuple[Any, ...], dict[str, NDArray[np.float32]]]] = []
+    for c in covered.values():
+        r = c.rates
+        good = same[c.integration, r.y, r.x] == r.reads
+        place = c.integration, r.y[good], r.x[good]
+        found.append((place, {"rate": r.rate[good], "rate_error": r.error[good]}))
+    return found
+
+
 def _maps(
     results: Sequence[RegionResult],
     detector: Detector,
     prepared: Sequence[Prepared],
     shape: tuple[int, int, int],
+    covered: Mapping[int, Covered],
+    telegraph: NDArray[Any],
 ) -> xr.Dataset:
-    """Put the maps of the regions together, rates per time instead of per interval."""
+    """Put the maps of the regions together, rates per time instead of per interval.
+
+    In the halos of snowballs the rates are those that take their steps into account.
+    """
     maps: dict[str, Any] = {}
+    in_halos = _in_halos(covered, _together(results, "reads", shape), telegraph)
     for name in results[0].maps:
-        out = np.full(shape, np.nan, np.float32)
-        for r in results:
-            out[r.region.integration, r.region.y, r.region.x] = r.maps[name]
+        out = _together(results, name, shape)
+        for place, values in in_halos:
+            if name in values:
+                out[place] = values[name]
         units = PLANES.get(name, "DN / interval")
         if units.endswith("interval"):
             for i, p in enumerate(prepared):

@@ -45,6 +45,7 @@ UNITS = {
     "circularity": "1",
     "halo_amplitude": LEVEL,
     "halo_scale": "pixel",
+    "expansion": "pixel / frame",
     "n_saturated": "pixel",
     "transitions": "1",
     "dwell_high": "frame",

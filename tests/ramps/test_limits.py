@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from fmbdask.ramps import detect
-from fmbdask.ramps.config import Limits
+from fmbdask.ramps.config import DetectionConfig, Limits
 from fmbdask.ramps.limits import ONE_SIDED, apply_limits
 
 from .made_up import counts, labelled
@@ -46,6 +48,7 @@ CASES: list[tuple[str, Any, tuple[str, ...]]] = [
     ("snowball_min_radius", 2, KINDS[2:]),
     ("snowball_max_radius", 2, KINDS[2:]),
     ("snowball_circularity_threshold", 2, KINDS[2:]),
+    ("snowball_expansion_rate", 2, KINDS[2:]),
     ("snowball_min_area", 2, KINDS[2:]),
     ("snowball_max_area", 2, KINDS[2:]),
 ]
@@ -60,9 +63,42 @@ def test_each_limit(name: str, value: Any, kinds: tuple[str, ...]) -> None:
     # model_validate would refuse a quality of 2, which is what tells one event from the next here
     kept = apply_limits(events(), Limits.model_construct(**(Limits().model_dump() | {name: value})))
     left = kept.groupby("type")["spatial_extent"].apply(list).to_dict()
-    wanted = [2.0] if "range" in name else [1.0, 2.0] if "max" in name else [2.0, 3.0]
+    wanted = [2.0] if "range" in name else [1.0, 2.0] if "max" in name or "expansion" in name else [2.0, 3.0]
     assert left == {kind: wanted if kind in kinds else [1.0, 2.0, 3.0] for kind in KINDS}
     assert kept.index.tolist() == list(range(len(kept)))
+
+
+#: Fields of ohana's DetectorConfig.
+OHANA = {
+    "sigma_threshold", "min_anomaly_pixels", "min_confidence", "cosmic_ray_min_intensity",
+    "cosmic_ray_max_spatial_extent", "cosmic_ray_min_step", "rtn_min_transitions",
+    "rtn_max_transitions", "rtn_amplitude_range", "rtn_frequency_range", "rtn_fit_quality_threshold",
+    "rtn_min_confidence", "snowball_min_confidence", "snowball_min_intensity", "snowball_max_intensity",
+    "snowball_min_radius", "snowball_max_radius", "snowball_circularity_threshold",
+    "snowball_expansion_rate", "snowball_min_area", "snowball_max_area",
+}  # fmt: skip
+
+
+def test_the_configuration_of_ohana_has_every_field_of_it() -> None:
+    path = Path(__file__).parents[2] / "configs" / "ramps" / "ohana.yaml"
+    config = DetectionConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert set(Limits.model_fields) | {"sigma_threshold"} == OHANA
+    assert config.sigma_threshold == 5.0
+    assert all(value is not None for value in config.limits.model_dump().values())
+
+
+def test_what_is_not_known_breaks_no_limit() -> None:
+    table = events().assign(expansion=np.nan)
+    assert len(apply_limits(table, Limits(snowball_expansion_rate=0.1))) == len(table)
+
+
+def test_a_fixed_threshold_acts() -> None:
+    data = counts(16, 40, 40)
+    data[5:, 10, 10] += 110
+    data[8:, 20, 20] += 400
+    ramp = labelled(data)
+    assert len(detect(ramp, sigma_threshold=5.0).events) == 2
+    assert len(detect(ramp, sigma_threshold=15.0).events) == 1
 
 
 def test_no_limits_and_no_events() -> None:

@@ -160,7 +160,15 @@ COMMON = {
 OWN = {
     "cosmic_ray": {"n_steps", "n_saturated", "amplitude"},
     "telegraph_noise": {"transitions", "dwell_high", "dwell_low", "duty", "fit_quality", "amplitude"},
-    "snowball": {"radius", "core_radius", "circularity", "halo_amplitude", "halo_scale", "n_saturated"},
+    "snowball": {
+        "radius",
+        "core_radius",
+        "circularity",
+        "halo_amplitude",
+        "halo_scale",
+        "n_saturated",
+        "expansion",
+    },
 }
 
 

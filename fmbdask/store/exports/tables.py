@@ -41,6 +41,7 @@ DESCRIPTIONS = {
     "circularity": "axis ratio",
     "halo_amplitude": "size of the step at the edge of the core",
     "halo_scale": "distance over which the halo falls by e",
+    "expansion": "growth of the radius of a snowball in the frames after its first one",
     "transitions": "changes between the two levels",
     "dwell_high": "mean time in the upper level",
     "dwell_low": "mean time in the lower level",
