@@ -104,7 +104,11 @@ class DaskWorkers:
 
     def restart(self, address: str) -> None:
         """Kill the worker process at an address; its nanny starts another."""
-        # Whatever goes wrong, the worker is gone or will be found lost: nothing to tell the caller.
+        self.kill(address)
+
+    def kill(self, address: str) -> bool:
+        """Let the nanny kill the worker process at an address; False if it did not answer, or is gone."""
+        # Whatever goes wrong, the worker is gone or will be found lost.
         with suppress(Exception):
             self.client.sync(
                 self.client._run,
@@ -113,6 +117,8 @@ class DaskWorkers:
                 workers=[address],
                 callback_timeout=PATIENCE,
             )
+            return True
+        return False
 
     def retire(self, address: str) -> None:
         """Workers here have no walltime of their own."""

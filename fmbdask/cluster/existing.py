@@ -9,7 +9,7 @@ from distributed import Client
 
 from ..errors import ClusterError
 from .config import ClusterConfig
-from .dask_workers import PATIENCE, DaskWorkers, refuse_unknown
+from .dask_workers import PATIENCE, DaskWorkers, WorkerInfo, refuse_unknown
 from .protocol import SLOTS
 
 
@@ -59,7 +59,7 @@ class ExistingWorkers(DaskWorkers):
         self._wanted = sum(worker.threads for worker in found)
         self._seen = {worker.address for worker in found}
 
-    def _check(self, address: str, resources: Sequence[Mapping[str, float]]) -> list[Any]:
+    def _check(self, address: str, resources: Sequence[Mapping[str, float]]) -> list[WorkerInfo]:
         found = self.workers()
         if not found:
             raise ClusterError(f"the scheduler at {address} has no workers: start some with `dask worker`")
@@ -75,11 +75,9 @@ class ExistingWorkers(DaskWorkers):
 
     def slots(self, resources: Mapping[str, float] | None = None) -> int:
         """Threads that are connected."""
-        return (
-            super().slots(resources)
-            if resources or self._has_slots
-            else sum(worker.threads for worker in self.workers())
-        )
+        if resources or self._has_slots:
+            return super().slots(resources)
+        return sum(worker.threads for worker in self.workers())
 
     def wanted(self) -> int:
         """Threads that were there at the beginning."""
