@@ -221,15 +221,20 @@ def merge(parts: Sequence[History]) -> History:
 
 
 def rates(history: History) -> dict[str, dict[str, float]]:
-    """Rates of hits and snowballs per pixel and unit of time, with 95 % intervals (Garwood 1936)."""
+    """Rates of hits and snowballs per pixel and unit of time, with 95 % intervals."""
     span = max(history.counts["pixel_milliseconds"], 1) / 1000
     found = {}
     for name in ("hits", "snowballs"):
         n = history.counts[name]
-        low = float(stats.chi2.ppf(0.025, 2 * n)) / 2 if n else 0.0
-        high = float(stats.chi2.ppf(0.975, 2 * n + 2)) / 2
+        low, high = poisson_interval(n)
         found[name] = {"count": n, "rate": n / span, "low": low / span, "high": high / span}
     return found
+
+
+def poisson_interval(count: int) -> tuple[float, float]:
+    """95 % interval of the expectation behind a count (Garwood 1936)."""
+    low = float(stats.chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0
+    return low, float(stats.chi2.ppf(0.975, 2 * count + 2)) / 2
 
 
 def table(history: History) -> pd.DataFrame:

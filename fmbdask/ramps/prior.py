@@ -1,7 +1,8 @@
 """What the history of a detector lets one expect of the next exposure, pixel by pixel.
 
-A prior moves odds at the pixels that it knows, a few in a thousand, and nothing at the others: the stated
-false-alarm rate of ramps without an event stays that of all other pixels.
+A prior moves odds at the pixels that it knows, a few in a thousand, and nothing at the others, which keep the
+stated false-alarm rate of ramps without an event. Known telegraph pixels that are quiet after all were called
+active in fewer than one in 1000 simulated ramps of 20 and 100 frames.
 """
 
 from __future__ import annotations

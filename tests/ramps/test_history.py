@@ -210,3 +210,24 @@ def test_chunks_change_nothing_of_a_search_with_a_prior(records: list[History]) 
     # one excursion is not enough where nothing is known
     assert not (detect(ramp).events["type"] == "telegraph_noise").any()
     assert one.events.query("peak_y == 15")["confidence"].max() < 0.5
+
+
+def test_a_wrong_history_harms_no_pixel_but_those_it_names() -> None:
+    """A tenth of all pixels is said to be telegraph noise, of a detector that has none."""
+    ramp = labelled(counts(40, 160, 160, seed=3), gain=1.0)
+    rng = np.random.default_rng(1)
+    place = np.unique(rng.integers(0, 160 * 160, 2700))
+    base = expect(replace(exposure(0, []), shape=(160, 160)), (160, 160), seconds=39.0)
+    size = place.size
+    wrong = replace(
+        base, place=place, gain=np.full(size, MOST), amplitude=np.full(size, 3 * SIGMA),
+        active=np.full(size, 0.8),
+    )  # fmt: skip
+    plain = detect(ramp, false_alarm_rate=1e-3)
+    told = detect(ramp, prior=wrong, false_alarm_rate=1e-3)
+    named = np.zeros((160, 160), bool)
+    named.ravel()[place] = True
+    same = plain.maps["mask"].values[0] == told.maps["mask"].values[0]
+    assert same[~named].all()
+    called = (told.maps["mask"].values[0] == 2) & named
+    assert called.sum() / size < 5e-3

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import ndimage
 
 from fmbdask.ramps.detect import Detection, detect
+from fmbdask.ramps.history import poisson_interval
 from fmbdask.ramps.simulation import Exposure, make_exposure, plan_exposure
 
 from .settings import FIRST_SEED, Noise
@@ -17,7 +18,9 @@ from .settings import FIRST_SEED, Noise
 #: False-alarm rates that are stated.
 STATED = (1e-3, 1e-4, 1e-5)
 #: Steps put into clean ramps [sigma], on every so-manieth pixel along rows and columns.
-STEPS, LATTICE = (2.0, 3.0, 4.0, 6.0), 8
+STEPS, LATTICE = (2.0, 3.0, 4.0, 6.0), 12
+#: Pixels within which what is flagged may have been grouped with such a step.
+BESIDE = 3
 #: Frames by which the found frame of such a step may be off.
 NEAR = 3
 
@@ -49,8 +52,7 @@ def false_alarms(noise: Noise, frames: int, size: int, exposures: int) -> pd.Dat
     rows = []
     for alpha in STATED:
         expected, count = alpha * ramps, found[alpha]
-        low = stats.chi2.ppf(0.025, 2 * count) / 2 if count else 0.0
-        high = stats.chi2.ppf(0.975, 2 * count + 2) / 2
+        low, high = poisson_interval(count)
         rows.append(
             {
                 "noise": noise.name,
@@ -60,8 +62,8 @@ def false_alarms(noise: Noise, frames: int, size: int, exposures: int) -> pd.Dat
                 "expected": expected,
                 "found": count,
                 "ratio": count / expected,
-                "low": float(low) / expected,
-                "high": float(high) / expected,
+                "low": low / expected,
+                "high": high / expected,
             }
         )
     return pd.DataFrame(rows)
@@ -75,8 +77,11 @@ def single_steps(
     Returns
     -------
     DataFrame
-        One row a stated rate: ``noise, frames, stated, flagged`` (share of the other ramps with any flag) and
-        ``found_2`` and so on: the share found within three frames, by amplitude in sigma.
+        One row a stated rate: ``noise, frames, stated``; of the other ramps ``beside`` and ``away`` from a
+        step (within three pixels of it, or not) the numbers and the shares with any flag, ``flagged_beside``
+        and ``flagged_away``: the former join the event of a step, the latter are false alarms, with a 95 %
+        interval ``low, high`` (Garwood 1936); ``found_2`` and so on: the share found within three frames, by
+        amplitude in sigma.
     """
     config = noise.sized(frames, size, size)
     border = config.border
@@ -92,21 +97,34 @@ def single_steps(
         frame = rng.integers(1, frames, y.size)
         step = amplitude * plan.maps(0, size).noise[y, x] / plan.gain
         data = ramp.values[0]
-        stepped = data[:, y, x] + (np.arange(frames)[:, None] >= frame) * np.rint(step)
-        data[:, y, x] = stepped.astype(data.dtype)
+        lifted = data[:, y, x] + (np.arange(frames)[:, None] >= frame) * np.rint(step)
+        data[:, y, x] = lifted.astype(data.dtype)
         active = np.zeros((size, size), bool)
         active[border:-border, border:-border] = True
-        active[y, x] = False
+        stepped = np.zeros((size, size), bool)
+        stepped[y, x] = True
+        beside = ndimage.binary_dilation(stepped, np.ones((2 * BESIDE + 1,) * 2))
+        places = active & beside & ~stepped, active & ~beside
         for alpha in rates:
             seen = detect(ramp, false_alarm_rate=alpha)
-            flagged = (seen.maps["mask"].values[0] > 0)[active].mean()
-            hits[alpha].append((flagged, amplitude, _near(seen, y, x, frame)))
+            flagged = seen.maps["mask"].values[0] > 0
+            counted = [(int(flagged[p].sum()), int(p.sum())) for p in places]
+            hits[alpha].append((counted, amplitude, _near(seen, y, x, frame)))
     rows = []
     for alpha, parts in hits.items():
         put, got = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
         shares = {f"found_{a:g}": float(got[put == a].mean()) for a in STEPS}
-        flagged = float(np.mean([part[0] for part in parts]))
-        rows.append({"noise": noise.name, "frames": frames, "stated": alpha, "flagged": flagged} | shares)
+        (near, beside), (far, away) = np.sum([part[0] for part in parts], axis=0).tolist()
+        low, high = poisson_interval(far)
+        flags = {
+            "beside": beside,
+            "flagged_beside": near / beside,
+            "away": away,
+            "flagged_away": far / away,
+            "low": low / away,
+            "high": high / away,
+        }
+        rows.append({"noise": noise.name, "frames": frames, "stated": alpha} | flags | shares)
     return pd.DataFrame(rows)
 
 

@@ -66,8 +66,10 @@ def printed(tables: Tables) -> Printed:
         )
     if "steps" in tables:
         shown["steps"] = (
-            "Single steps in clean ramps of 1 electron per frame, at any frame but the first: share of the\n"
-            "other ramps flagged, and share of steps of 2, 3, 4 and 6 sigma found within 3 frames.",
+            "Single steps in clean ramps of 1 electron per frame, at any frame but the first: of the other\n"
+            "ramps within 3 pixels of a step (they may join its event) and farther away (false alarms, with\n"
+            "their 95 % interval) the numbers and the shares flagged; share of steps of 2, 3, 4 and 6 sigma\n"
+            "found within 3 frames.",
             tables["steps"],
         )
     lost = tables["missed"].groupby(["setting", "frames", "type"], sort=False).size().rename("missed")
