@@ -11,9 +11,8 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from distributed import KilledWorker
 
@@ -21,7 +20,9 @@ from ..cluster.protocol import Cluster
 from ..errors import ClusterError
 from ..store.run.units import Record, Unit
 from .chronicle import Chronicle
+from .deaths import Deaths, lost
 from .flights import Flight, Refusal, address_of, in_hand, process_of, try_task
+from .leftovers import Leftovers
 from .pace import Pace, Report
 from .policy import Setback
 from .schedule import Assignment, Schedule
@@ -77,15 +78,15 @@ class Coordinator:
         self.chronicle, self.cluster, self.pace = chronicle, cluster, pace
         self._make, self._deadline, self._asked, self._progress = make, deadline, asked, progress
         self._folder = chronicle.folder
+        self._leftovers = Leftovers(chronicle.folder)
         self._flights: dict[int, Flight] = {}
         self._back: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._number = 0
         self._slots = 0
         self._refusals: Counter[str] = Counter()
-        self._due = dict.fromkeys(("tick", "watch", "care", "space"), 0.0)
+        self._due = dict.fromkeys(("tick", "watch", "care", "deaths", "space"), 0.0)
         self._workers_seen = self._moved = time.monotonic()
-        #: process -> number of units that it had in hand when it died; 0 if it was ended on purpose
-        self._dead: dict[str, int] = {}
+        self._deaths = Deaths(self._workers)
         #: (stage, item) whose products were found damaged
         self._damaged: set[tuple[int, int]] = set()
 
@@ -115,7 +116,7 @@ class Coordinator:
         self._workers_seen = self._moved = time.monotonic()
         try:
             self._look_after()
-            while self._flights or not (schedule.over or self._damaged):
+            while self._flights or self._deaths.undecided or not (schedule.over or self._damaged):
                 self._fill()
                 self._settle_all(TICK)
                 self._look_after()
@@ -183,7 +184,7 @@ class Coordinator:
             flight = self._flights.pop(number, None)
             if flight is not None:
                 self._settle(flight)
-                self._schedule.release(flight.task.units)
+                self._schedule.release(set(flight.task.units) - self._deaths.undecided)
 
     def _settle(self, flight: Flight) -> None:
         """Take in what became of a task."""
@@ -202,7 +203,10 @@ class Coordinator:
             records = self.chronicle.index_journal(flight.journal)
             self._take(records)
             if isinstance(error, KilledWorker):
-                self._died(records, error)
+                others = (other.look() for other in self._flights.values())
+                suspect = self._deaths.note(records, error, others, time.monotonic())
+                if suspect is not None:
+                    self._judge(suspect, known=False)
         if isinstance(result, Refusal):
             self._refused(result)
         elif result is not None:
@@ -228,8 +232,8 @@ class Coordinator:
         if self._refusals.total() > 2 * max(self._slots, 1) + 2:
             raise Stopped(refusal.reason)
 
-    def _take(self, records: Iterable[Record]) -> None:
-        """Learn from records what ended and what failed."""
+    def _take(self, records: Sequence[Record]) -> None:
+        """Learn from the records of a task what ended and what failed."""
         nbytes = regions = 0
         for record in records:
             if record.kind == "ended":
@@ -243,6 +247,7 @@ class Coordinator:
                     raise Stopped(f"a disk is full ({record.note}): make room")
                 self._judge(record, known=True)
         self.pace.add(time.monotonic(), nbytes, regions)
+        self._leftovers.take(records)
 
     def _judge(self, record: Record, *, known: bool) -> None:
         """Decide what becomes of a unit that failed; write it down where no journal (known) says so."""
@@ -263,32 +268,6 @@ class Coordinator:
         if part is not None:
             self.chronicle.void(unit, part, note)
         self._schedule.void([unit])
-
-    def _died(self, records: list[Record], error: KilledWorker) -> None:
-        """A worker died: the one unit that it had in hand is to blame; of several, the next death tells."""
-        if in_hand(records) is None:
-            return
-        process = process_of(records)
-        if process not in self._dead:
-            self._dead[process] = 1
-            if getattr(error.last_worker, "nthreads", 1) > 1:
-                others = [flight.look() for flight in self._flights.values()]
-                self._dead[process] += sum(
-                    process_of(r) == process and in_hand(r) is not None for r in others
-                )
-        suspects = self._dead[process]
-        if suspects:
-            more = f", and {suspects - 1} more with it" if suspects > 1 else ""
-            self._blame(records, "lost", f"its worker process died while it was done{more}", suspects == 1)
-
-    def _blame(self, records: list[Record], cause: str, note: str, counted: bool = True) -> None:
-        """A unit started and did not end."""
-        unit = in_hand(records)
-        if unit is not None:
-            begun = next(r for r in reversed(records) if r.kind == "started" and r.unit == unit)
-            seconds = max(time.time() - begun.time, 0.0)
-            lost = replace(begun, kind="lost", cause=cause, note=note, counted=counted, seconds=seconds)
-            self._judge(lost, known=False)
 
     def _watch(self, now: float) -> None:
         """End worker processes that hang."""
@@ -311,7 +290,7 @@ class Coordinator:
             for number, flight in self._flights.items()
             if flight is culprit or process_of(flight.look()) == process
         }
-        self._dead[process] = 0
+        self._deaths.intended(process)
         self.cluster.client.cancel([flight.future for flight in theirs.values()], force=True)
         if address_of(process):
             self.cluster.restart(address_of(process))
@@ -319,8 +298,8 @@ class Coordinator:
             del self._flights[number]
             records = self.chronicle.index_journal(flight.journal)
             self._take(records)
-            if flight is culprit:
-                self._blame(records, "deadline", note)
+            if flight is culprit and (hanging := in_hand(records)) is not None:
+                self._judge(lost(records, hanging, "deadline", note, counted=True), known=False)
             self._schedule.release(flight.task.units)
 
     def _look_after(self) -> None:
@@ -336,6 +315,9 @@ class Coordinator:
             self._watch(now)
         if self._is_due("care", now, CARE):
             self._care(now)
+        if self._is_due("deaths", now, 1.0):
+            for record in self._deaths.decide(now):
+                self._judge(record, known=False)
         if self._is_due("space", now, SPACE):
             self._check_space()
 
@@ -344,6 +326,14 @@ class Coordinator:
             return False
         self._due[what] = now + interval
         return True
+
+    def _workers(self) -> dict[str, str]:
+        """Address of each worker by its name; none where the scheduler does not answer."""
+        try:
+            workers = self.cluster.client.scheduler_info(n_workers=-1)["workers"]
+        except OSError:
+            return {}
+        return {str(worker["name"]): address for address, worker in workers.items()}
 
     def _tell(self) -> None:
         self.pace.items, self.pace.failed = self._schedule.done_count, self._schedule.failed_count
