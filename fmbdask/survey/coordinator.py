@@ -18,7 +18,7 @@ from distributed import KilledWorker
 
 from ..cluster.protocol import Cluster
 from ..errors import ClusterError
-from ..store.run.units import Record, Unit
+from ..store.run.units import WHOLE_RUN, Record, Unit
 from .chronicle import Chronicle
 from .deaths import Deaths, lost
 from .flights import Flight, Refusal, address_of, in_hand, process_of, try_task
@@ -260,9 +260,10 @@ class Coordinator:
     def _void(self, unit: Unit, note: str) -> None:
         """A result was found damaged: it is made again, with all of its item where it is a product."""
         if unit.kind == "reduce":
-            if (unit.stage, unit.item) not in self._damaged:
-                self.chronicle.anew(unit.stage, unit.item, note)
-            self._damaged.add((unit.stage, unit.item))
+            for item in {unit.item, WHOLE_RUN}:
+                if (unit.stage, item) not in self._damaged:
+                    self.chronicle.anew(unit.stage, item, note)
+                    self._damaged.add((unit.stage, item))
             return
         part = self.chronicle.part(unit)
         if part is not None:
