@@ -29,6 +29,10 @@ DWARFS = 1.8
 #: A step merely undoes negative ones when it is smaller than this many times their sum.
 UNDONE = 2.5
 
+#: Doubt in the steps of a pixel [sigma]: for each sigma of a fall beyond the least, for each sigma of chi^2
+#: left over beyond the least, and for another step. See ``benchmarks/confidence.py``.
+DOUBT, LEAST_FALL, LEAST_EXCESS, MOST_EXCESS, MOST_DOUBT = (1.7, 0.9, 1.2), 2.4, 0.5, 3.0, 4.0
+
 #: Fewest flips of a pixel that is known for its telegraph noise: up and down once.
 EXCURSION = 2
 
@@ -80,13 +84,7 @@ def choose(
         z = np.where(tested, planes[temporal.STEP_SIGNIFICANCE] / scale, 0).astype(np.float32)
         drop = np.where(tested, -planes[temporal.DROP_SIGNIFICANCE] / scale, 0).astype(np.float32)
         variance = noise.of(amplifier, region)
-        threshold = p.isolated[bins]
-        if p.detector.gain and p.config.sigma_threshold is None:
-            sky = np.maximum(np.where(tested, planes[temporal.RATE], 0), 0) * p.detector.gain
-            skew = calibration.skewness(
-                sky, np.sqrt(variance) * p.detector.gain, p.tables.rho[bins].astype(np.float64)
-            )
-            threshold = threshold + skew * (threshold**2 - 1) / 6
+        threshold = _threshold(p, np.where(tested, planes[temporal.RATE], 0), bins, variance)
         free = np.maximum(planes[temporal.READS] - 2, 1)
         ratio = planes[temporal.READ_VARIANCE] / (variance * np.maximum(scale, 1) ** 2)
         chi = (ratio - 1) / np.sqrt(2 / free + 2 / np.maximum(noise.dof[amplifier], 2))
@@ -96,6 +94,21 @@ def choose(
         if p.prior is not None:
             telegraph |= tested & p.prior.inside(region)
     return Look(z, drop, scale, threshold.astype(np.float32), deep, telegraph & p.config.telegraph, noisy)
+
+
+def _threshold(
+    p: Prepared, rate: NDArray[Any], bins: NDArray[np.int64], variance: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Threshold of a lone pixel, raised for the skewness of Poisson noise at ``rate`` [DN per interval]."""
+    threshold = p.isolated[bins]
+    if p.detector.gain and p.config.sigma_threshold is None:
+        skew = calibration.skewness(
+            np.maximum(rate, 0) * p.detector.gain,
+            np.sqrt(variance) * p.detector.gain,
+            p.tables.rho[bins].astype(np.float64),
+        )
+        threshold = threshold + skew * (threshold**2 - 1) / 6
+    return np.asarray(threshold)
 
 
 @dataclass(frozen=True)
@@ -188,7 +201,13 @@ def refit(
     # what the steps left over: before they were found, they were part of it
     own = steps.rss / _free(steps, used)
     sigma = np.sqrt(np.where(own > p.noise.noisy[amplifier] * variance, own, variance))
-    found = _fitted_steps(steps, two_level, hits, p, region, rows, columns, scale, sigma, seen.threshold)
+    # a large step, or the rise to saturation, passes for rate in the fused pass
+    fitted = np.searchsorted(np.sqrt(p.tables.rho[1:] * p.tables.rho[:-1]), steps.rho)
+    limit = np.where(steps.count > 0, _threshold(p, np.nan_to_num(steps.rate), fitted, variance), np.inf)
+    limit = np.minimum(limit, seen.threshold[rows, columns])
+    excess = _excess(steps, used, variance * np.maximum(scale, 1) ** 2, dof)
+    doubt = np.where(two_level, 0, _doubt(steps, excess, scale))
+    found = _fitted_steps(steps, two_level, hits, p, region, rows, columns, scale, sigma, limit, doubt)
     if p.prior is not None and p.config.telegraph:
         flips = p.prior.flips(
             found["y"].astype(np.intp), found["x"].astype(np.intp), found["amplitude"], found["sigma"]
@@ -248,9 +267,28 @@ def _unexplained(
     """Ramps that fall, or are more than noisy after the few steps and bends they have."""
     valid = np.arange(steps.frame.shape[1]) < steps.count[:, None]
     falls = (valid & (steps.amplitude < 0)).any(axis=1)
+    return np.asarray(falls | (steps.count > FEW) | ~(_excess(steps, used, variance, dof) <= EXPLAINED))
+
+
+def _excess(
+    steps: Steps, used: NDArray[np.bool_], variance: NDArray[np.float32], dof: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """What the fits leave over of chi^2, above what noise of ``variance`` would [sigma]."""
     free = _free(steps, used)
-    excess = (steps.rss / (free * variance) - 1) / np.sqrt(2 / free + 2 / np.maximum(dof, 2))
-    return np.asarray(falls | (steps.count > FEW) | ~(excess <= EXPLAINED))
+    return np.asarray((steps.rss / (free * variance) - 1) / np.sqrt(2 / free + 2 / np.maximum(dof, 2)))
+
+
+def _doubt(steps: Steps, excess: NDArray[np.float64], scale: NDArray[np.float32]) -> NDArray[np.float64]:
+    """By how much what else a pixel shows makes less of its steps [sigma].
+
+    A ramp with one hit shows nothing more; a telegraph pixel too faint to be fitted also falls, is noisier
+    than its neighbours, or has another step. The weights are the ratios of coefficients of a logistic
+    regression on lone steps; a clean ramp has no doubt but by chance.
+    """
+    falls, left, others = DOUBT
+    value = falls * np.maximum(steps.fall / scale - LEAST_FALL, 0)
+    value += left * np.clip(excess - LEAST_EXCESS, 0, MOST_EXCESS)
+    return np.asarray(np.minimum(value + others * (steps.count > 1), MOST_DOUBT))
 
 
 def _fitted_steps(
@@ -263,7 +301,8 @@ def _fitted_steps(
     columns: NDArray[np.intp],
     scale: NDArray[np.float32],
     sigma: NDArray[np.float32],
-    threshold: NDArray[np.float32],
+    limit: NDArray[np.float64],
+    doubt: NDArray[np.float64],
 ) -> NDArray[Any]:
     """Positive steps of the pixels that were fitted again, but for those that merely undo a negative one.
 
@@ -271,7 +310,6 @@ def _fitted_steps(
     """
     valid = np.arange(steps.frame.shape[1]) < steps.count[:, None]
     significance = np.where(valid, steps.significance / scale[:, None], 0)
-    limit = threshold[rows, columns]
     fallen = np.where(valid & (significance < -limit[:, None]), -steps.amplitude, 0).sum(axis=1)
     undone = (fallen > 0)[:, None] & (steps.amplitude <= UNDONE * fallen[:, None])
     dwarfs = (hits[:, None] >> np.arange(steps.frame.shape[1])) & 1 > 0
@@ -282,7 +320,7 @@ def _fitted_steps(
     out["frame"] = p.used[steps.frame[k, i]]
     out["y"], out["x"] = rows[k] + region.y0, columns[k] + region.x0
     out["amplitude"], out["significance"] = steps.amplitude[k, i], significance[k, i]
-    out["sigma"], out["threshold"] = sigma[k], limit[k]
+    out["sigma"], out["threshold"], out["doubt"] = sigma[k], limit[k], doubt[k]
     return out
 
 

@@ -18,7 +18,8 @@ Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 #: One step of one pixel: where it is, its amplitude and the noise of one read [DN], its calibrated
-#: significance and the significance at which the pixel counts as fired, and whether the step saturated it.
+#: significance and the significance at which the pixel counts as fired, whether the step saturated it, and by
+#: how many sigma what else the pixel shows makes less of the step.
 STEP = np.dtype(
     [
         ("integration", np.int32),
@@ -30,14 +31,19 @@ STEP = np.dtype(
         ("sigma", np.float32),
         ("threshold", np.float32),
         ("saturating", np.bool_),
+        ("doubt", np.float32),
     ]
 )
 
 #: Significance from which a step is strong: its frame is exact, weaker ones scatter in time.
 STRONG = 6.5
+#: Weak steps of neighbours belong together when their frames differ by no more than this.
+WEAK_REACH = 2
 #: Pixels fire together when the sum of their significances over the root of their number exceeds the
 #: threshold by this.
 PAIR_EXCESS = 0.85
+#: Doubt up to which a lone step at the threshold is more likely a hit than not [sigma].
+BEYOND_DOUBT = 1.3
 #: Smallest axis ratio of a round event.
 ROUND = 0.7
 #: A disk cut by the edge fills this share of its bounding box (half a disk: 0.79), whose sides are not more
@@ -45,11 +51,16 @@ ROUND = 0.7
 CUT_FILL, CUT_RATIO = 0.6, 0.3
 #: Saturated pixels that make a core, which is a snowball with less than the usual number of pixels.
 CORE_PIXELS = 9
-#: Frames by which a fragment may miss its event, for amplitudes [sigma] below 4, below 6 and above.
-REACH_AMPLITUDES, REACH_FRAMES = np.array([4.0, 6.0]), np.array([6, 3, 1])
-#: Pixels by which a fragment may lie away from its event: of a few frames' reach, and of exact ones. Faint
-#: tracks break where the charge of a pixel is too small, and strong ones do not.
+#: Frames by which a fragment may miss its event, for amplitudes [sigma] below 2.5, 4 and 6, and above:
+#: of all its steps in quadrature, and of the highest where it is one of the many fragments of a snowball.
+REACH_AMPLITUDES, REACH_FRAMES = np.array([2.5, 4.0, 6.0]), np.array([10, 6, 3, 1])
+#: Steps are weighed as if none were higher than this [sigma].
+LARGEST = 1e3
+#: Pixels by which a fragment may lie away from its event: where its highest step is below 6 sigma, and above.
+#: Faint tracks break where the charge of a pixel is too small, and strong ones do not.
 GAPS = (3, 2)
+#: Frames by which the parts of one snowball may differ.
+SNOWBALL_REACH = 6
 #: A snowball reaches so much farther than its pixels, and on while a ring of this width is so densely hit.
 SWALLOW_FACTOR, SWALLOW_MARGIN, RING_DENSITY = 1.15, 4.0, 0.05
 
@@ -65,8 +76,9 @@ class Events:
         ``type``, ``integration``, ``y`` and ``x`` (centroid [pixel]), ``first_frame``, ``peak_y``,
         ``peak_x``, ``amplitude`` (step of the peak pixel [DN]), ``mean_intensity`` and ``max_intensity``
         (over the steps of its pixels [DN]), ``spatial_extent`` [pixel], ``significance`` (its best step),
-        ``n_steps``, ``radius`` [pixel] and ``circularity`` (axis ratio; both NaN but for snowballs),
-        ``n_saturated`` [pixel].
+        ``excess`` (by how much that passes the threshold of its pixel, less the doubt in it), ``n_steps``,
+        ``radius`` [pixel] and ``circularity`` (axis ratio; both NaN but for snowballs), ``n_saturated``
+        [pixel].
     event_id : (n,) int64 array
         Event of each step that was handed in, in that order; -1 for none.
     """
@@ -85,6 +97,8 @@ class _Groups:
     integration: Int
     frame: Int
     reach: Int
+    alone: Int
+    gap: Int
     area: Int
     y: Float
     x: Float
@@ -152,11 +166,29 @@ def _cut(label: Int, y: Int, x: Int, area: Int, bounds: tuple[int, int, int, int
     return np.asarray(touches & full & (np.minimum(height, width) > CUT_RATIO * np.maximum(height, width)))
 
 
+def _common_frame(label: Int, frame: Int, height: Float, count: int) -> tuple[Int, Float]:
+    """Frame of most of the height [sigma] of each group, and the height in quadrature within one frame of it.
+
+    The frame of a step is the less certain the lower it is; steps of one event settle it together.
+    """
+    span = int(frame.max()) + 1
+    cell, place = np.unique(label * span + frame, return_inverse=True)
+    square = np.bincount(place, height * height)
+    owner, when = np.divmod(cell, span)
+    order = np.lexsort((when, -square, owner))
+    common = np.zeros(count, np.int64)
+    common[owner[order[_first_of(owner[order])]]] = when[order[_first_of(owner[order])]]
+    near = np.abs(frame - common[label]) <= 1
+    return common, np.sqrt(np.bincount(label, np.where(near, height * height, 0.0), count))
+
+
 def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int, int] | None) -> _Groups:
     """Group touching steps and say which groups are events on their own, and which of them snowballs."""
     strong = (steps["significance"] >= STRONG) | steps["saturating"]
     apart = steps["integration"].astype(np.int64) * (int(steps["frame"].max()) + 3)
-    label = group_steps(steps["frame"] + apart, steps["y"], steps["x"], strong).astype(np.int64)
+    label = group_steps(steps["frame"] + apart, steps["y"], steps["x"], strong, 1, WEAK_REACH).astype(
+        np.int64
+    )
     label, overlapping = split_groups(steps, label, strong, min_pixels)
     count = int(label.max()) + 1
     member = np.lexsort((-steps["significance"], label))
@@ -171,7 +203,8 @@ def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int,
     together = (total - (total - peak[by_peak])[first][owner[by_peak]]) / np.sqrt(rank)
     together = np.maximum.reduceat(np.where(rank > 1, together, -np.inf), first)
     threshold = steps["threshold"][best]
-    fired = (steps["significance"][best] > threshold) | steps["saturating"][best]
+    doubted = np.maximum(steps["doubt"][best] - BEYOND_DOUBT, 0)
+    fired = (steps["significance"][best] > threshold + doubted) | steps["saturating"][best]
     fired |= together > threshold + PAIR_EXCESS
     saturated = steps["saturating"]
     core, core_y, core_x, _ = _pixels(label[saturated], steps[saturated])
@@ -184,17 +217,23 @@ def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int,
     cored = fired & is_round & (core_area >= CORE_PIXELS) & (core_roundness > ROUND) & (area > core_area)
     cored[overlapping] = True
     snowball |= cored
-    sigma = steps["sigma"][best]
-    height = np.where(sigma > 0, steps["amplitude"][best] / np.where(sigma > 0, sigma, 1), np.inf)
-    height = np.where(steps["saturating"][best], np.inf, height)
-    reach = REACH_FRAMES[np.searchsorted(REACH_AMPLITUDES, height, side="right")]
+    sigma = steps["sigma"]
+    height = np.where(sigma > 0, steps["amplitude"] / np.where(sigma > 0, sigma, 1), np.inf)
+    height = np.minimum(np.where(steps["saturating"], np.inf, height), LARGEST)
+    frame, together = _common_frame(label, steps["frame"].astype(np.int64), height, count)
+    reach, alone = (
+        REACH_FRAMES[np.searchsorted(REACH_AMPLITUDES, h, side="right")] for h in (together, height[best])
+    )
+    broken = height[best] < REACH_AMPLITUDES[-1]
     return _Groups(
         member=member,
         start=np.r_[start, member.size],
         best=best,
         integration=steps["integration"][best].astype(np.int64),
-        frame=steps["frame"][best].astype(np.int64),
+        frame=frame,
         reach=reach.astype(np.int64),
+        alone=alone.astype(np.int64),
+        gap=np.where(broken, *GAPS),
         area=area,
         y=mean_y,
         x=mean_x,
@@ -218,7 +257,7 @@ def _swallow(groups: _Groups, order: Int) -> Int:
         late = np.abs(groups.frame - groups.frame[g])
         near = (groups.integration == groups.integration[g]) & (into < 0)
         near &= ~groups.cored
-        near &= late <= np.where(groups.snowball, REACH_FRAMES[0], groups.reach)
+        near &= late <= np.where(groups.snowball, SNOWBALL_REACH, groups.alone)
         near = np.flatnonzero(near)
         away = np.hypot(groups.y[near] - groups.y[g], groups.x[near] - groups.x[g])
         area = np.where(groups.snowball[near], 0, groups.area[near])
@@ -275,23 +314,25 @@ def find_events(
     into = _swallow(groups, order)
     width, height = int(table["x"].max()) + 1 + max(GAPS), int(table["y"].max()) + 1 + max(GAPS)
     row = (table["integration"].astype(np.int64) * height + table["y"]) * width + table["x"]
-    gap = np.where(groups.reach > REACH_FRAMES[-1], *GAPS)
     into = absorb_groups(
-        row[groups.member], groups.start, width, groups.frame, groups.reach, gap, groups.seed, order, into
-    )
+        row[groups.member], groups.start, width, groups.frame, groups.reach, groups.gap, groups.seed, order,
+        into,
+    )  # fmt: skip
     owner = np.empty(table.size, np.int64)
     owner[groups.member] = np.repeat(into, np.diff(groups.start))
     inside = owner >= 0
     founders, number = np.unique(owner[inside], return_inverse=True)
     snowball = groups.snowball[founders]
-    first = table["frame"][groups.best[founders]].astype(np.int64)
+    first = groups.frame[founders].copy()
     for i in np.flatnonzero(snowball):
         own = groups.member[groups.start[founders[i]] : groups.start[founders[i] + 1]]
         first[i] = int(np.bincount(table["frame"][own]).argmax())
+    lead = table[groups.best[founders]]
+    excess = lead["significance"].astype(np.float64) - lead["threshold"] - lead["doubt"]
     result = _table(
         table[inside],
         number,
-        {"first_frame": first, "snowball": snowball, "significance": peak[founders]},
+        {"first_frame": first, "snowball": snowball, "significance": peak[founders], "excess": excess},
     )
     rank = np.empty(founders.size, np.int64)
     rank[result["event_id"].to_numpy()] = np.arange(founders.size)
@@ -333,6 +374,7 @@ def _table(steps: NDArray[Any], number: Int, known: dict[str, NDArray[Any]]) -> 
         "max_intensity": steps["amplitude"][peak].astype(np.float64),
         "spatial_extent": area,
         "significance": known.get("significance", np.zeros(0)).astype(np.float64),
+        "excess": known.get("excess", np.zeros(0)).astype(np.float64),
         "n_steps": np.bincount(number, minlength=count),
         "radius": np.where(snowball, radius, np.nan),
         "circularity": np.where(snowball, roundness, np.nan),

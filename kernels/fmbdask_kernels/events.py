@@ -17,6 +17,9 @@ from .jit import exact
 
 Int = NDArray[np.int64]
 
+#: Rounds in which events that have grown up to a stronger one at the same time join it.
+TURNS = 4
+
 
 @exact
 def _root(parent, i):
@@ -29,17 +32,17 @@ def _root(parent, i):
 
 @exact
 def _join(row, frame, step, reach, parent):
-    """Join points whose ``row`` differs by exactly ``step`` and whose ``frame`` by at most ``reach``.
+    """Join points whose ``row`` differs by exactly ``step`` and whose ``frame`` by at most their ``reach``.
 
     Points are sorted by (row, frame), rows being pixels numbered so that a neighbour is a fixed step away.
     """
     low = 0
     for i in range(row.size):
-        wanted, first = row[i] - step, frame[i] - reach
+        wanted, first, last = row[i] - step, frame[i] - reach[i], frame[i] + reach[i]
         while low < i and (row[low] < wanted or (row[low] == wanted and frame[low] < first)):
             low += 1
         j = low
-        while j < i and row[j] == wanted and frame[j] <= frame[i] + reach:
+        while j < i and row[j] == wanted and frame[j] <= last:
             a, b = _root(parent, i), _root(parent, j)
             if a < b:
                 parent[b] = a
@@ -49,7 +52,12 @@ def _join(row, frame, step, reach, parent):
 
 
 def group_steps(
-    frame: ArrayLike, y: ArrayLike, x: ArrayLike, strong: ArrayLike, frame_reach: int = 1
+    frame: ArrayLike,
+    y: ArrayLike,
+    x: ArrayLike,
+    strong: ArrayLike,
+    frame_reach: int = 1,
+    weak_reach: int | None = None,
 ) -> NDArray[np.int32]:
     """Label the groups of steps that touch each other, strong and weak ones apart.
 
@@ -60,8 +68,9 @@ def group_steps(
         kept apart by the caller, for example by adding more than ``frame_reach`` empty frames between them.
     strong : (n,) bool array
         Steps join only steps of their own kind: weak ones scatter in time and would chain events together.
-    frame_reach : int
-        Steps of the same or of the eight neighbouring pixels join when their frames differ by at most this.
+    frame_reach, weak_reach : int
+        Steps of the same or of the eight neighbouring pixels join when their frames differ by at most this;
+        weak ones by ``weak_reach`` where it is given.
 
     Returns
     -------
@@ -80,8 +89,9 @@ def group_steps(
     order = np.lexsort((frames, row))
     row_sorted, frame_sorted = row[order], frames[order]
     parent = np.arange(frames.size)
+    reach = np.where(weak, frame_reach if weak_reach is None else weak_reach, frame_reach)[order]
     for step in (0, 1, width - 1, width, width + 1):
-        _join(row_sorted, frame_sorted, step, frame_reach, parent)
+        _join(row_sorted, frame_sorted, step, reach, parent)
     roots = np.empty_like(parent)
     roots[order] = _roots(parent)
     by_place = np.lexsort((weak, xs, ys, frames))
@@ -105,6 +115,7 @@ def _roots(parent):
 @exact
 def _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, gap, seed, rank, width, into):
     """The loop behind :func:`absorb_groups`."""
+    settled = into >= 0
     widest = 0
     for g in order:
         widest = max(widest, gap[g])
@@ -116,27 +127,39 @@ def _absorb(order, start, row, by_row, lead_row, lead_group, frame, reach, gap, 
             while i < lead_row.size and lead_row[i] < row[e] + shift:
                 i += 1
             begin[e, line] = i
-    for g in order:
-        if into[g] >= 0:
-            continue
-        target = -1
-        for e in range(start[g], start[g + 1]):
-            for line in range(widest - gap[g], widest + gap[g] + 1):
-                middle, i = row[e] + (line - widest) * width, begin[e, line]
-                while i < lead_row.size and lead_row[i] <= middle + gap[g]:
-                    if lead_row[i] < middle - gap[g]:
+    for turn in range(TURNS):
+        moved = False
+        for g in order:
+            # at first all that are not settled; then events, which stronger ones may have grown up to
+            if settled[g] or (turn and into[g] != g):
+                continue
+            target = -1
+            for e in range(start[g], start[g + 1]):
+                for line in range(widest - gap[g], widest + gap[g] + 1):
+                    middle, i = row[e] + (line - widest) * width, begin[e, line]
+                    while i < lead_row.size and lead_row[i] <= middle + gap[g]:
+                        if lead_row[i] < middle - gap[g]:
+                            i += 1
+                            continue
+                        h = lead_group[i]
+                        event = into[h]
                         i += 1
-                        continue
-                    h = lead_group[i]
-                    event = into[h]
-                    near = event >= 0 and abs(frame[h] - frame[g]) <= reach[g]
-                    if near and (target < 0 or rank[event] < rank[target]):
-                        target = event
-                    i += 1
-        if target >= 0:
-            into[g] = target
-        elif seed[g]:
-            into[g] = g
+                        if event < 0 or (turn and rank[event] >= rank[g]):
+                            continue
+                        late = max(abs(frame[h] - frame[g]), abs(frame[event] - frame[g]))
+                        if late <= reach[g] and (target < 0 or rank[event] < rank[target]):
+                            target = event
+            if target >= 0:
+                if turn:
+                    for h in range(into.size):
+                        if into[h] == g:
+                            into[h] = target
+                into[g] = target
+                moved = True
+            elif seed[g]:
+                into[g] = g
+        if not moved:
+            break
 
 
 def absorb_groups(
@@ -152,6 +175,9 @@ def absorb_groups(
 ) -> Int:
     """Let strong groups take in what lies within a few pixels of them and a few frames.
 
+    A group joins the strongest event of which some group is that near, and whose founder is at the same time.
+    Then events join stronger ones that have grown up to them.
+
     Parameters
     ----------
     row : (n,) int64 array
@@ -160,7 +186,8 @@ def absorb_groups(
     start : (g + 1,) int64 array
         Where each group starts in ``row``.
     frame, reach : (g,) int64 arrays
-        Frame of each group and by how many frames it may differ from a group that takes it in.
+        Frame of each group and by how many frames it may differ from a group that takes it in, and from the
+        one that founded the event.
     gap : (g,) int64 array
         By how many rows and columns its nearest pixel may lie away.
     seed : (g,) bool array

@@ -184,6 +184,19 @@ def strongest(m, work):
 
 
 @stage
+def deepest(m, work):
+    """Fall of chi^2 by the one negative step that explains most."""
+    solved, free, value, diagonal = work[SOLVED], work[FREE], work[VALUE], work[DIAGONAL]
+    for i in range(m):
+        fall = min(solved[i], 0.0)
+        value[i] = fall * fall / free[i] if free[i] > DEGENERATE * diagonal[i] else 0.0
+    best = 0.0
+    for i in range(m):
+        best = max(best, value[i])
+    return best
+
+
+@stage
 def joint(count, total, cross, inverse, terms):
     """Amplitudes of the joint fit and their variances; returns (change, variance) of the slope.
 

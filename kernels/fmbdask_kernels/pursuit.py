@@ -99,7 +99,8 @@ def forward(
 ):  # fmt: skip
     """Add steps and smooth terms while one passes the threshold, looking a little ahead.
 
-    Returns (number of terms, chi^2). What explains most is taken, smooth or not.
+    Returns (number of terms, chi^2, whether ``work`` holds what these leave over). What explains most is
+    taken, smooth or not.
     """
     count, kept, kept_rss, limit, smooths = ZERO, 0, rss, basis.shape[0], 0
     span = 0.0
@@ -148,4 +149,4 @@ def forward(
         smooths += kind != STEP
         if passed:
             kept, kept_rss = count, rss
-    return kept, kept_rss
+    return kept, kept_rss, count == kept

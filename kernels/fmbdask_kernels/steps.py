@@ -29,6 +29,7 @@ from .projection import (
     TERM_ROWS,
     WORK_ROWS,
     column,
+    deepest,
     differences,
     gaussian,
     joint,
@@ -57,13 +58,14 @@ class Steps(NamedTuple):
     rss: Float
     rho: Float
     bends: NDArray[np.int32]
+    fall: Float
 
     def at(self, chosen: NDArray[np.intp]) -> Steps:
         """Steps of the chosen ramps only."""
         return Steps(
             self.count[chosen], self.frame[chosen], self.amplitude[chosen], self.significance[chosen],
             self.rate[chosen], self.rate_error[chosen], self.rss[chosen], self.rho[chosen],
-            self.bends[chosen],
+            self.bends[chosen], self.fall[chosen],
         )  # fmt: skip
 
 
@@ -72,7 +74,7 @@ def _fit(
     ramps, used, variance, dof, rho, rho_floor, poisson, threshold, pattern, order, most_smooth,
     count, bends, frame, values, out,
 ):  # fmt: skip
-    """The loop behind :func:`fit_steps`; ``values`` is amplitude and significance, ``out`` the other four."""
+    """The loop behind :func:`fit_steps`; ``values`` is amplitude and significance, ``out`` the others."""
     frames = ramps.shape[1]
     limit = frame.shape[1] + most_smooth
     work, model = np.zeros((WORK_ROWS, frames)), np.zeros((5, frames))
@@ -103,7 +105,7 @@ def _fit(
                 total = load(at, m, ratio, model, work, kept, totals)
                 loaded = at
             slope, rss = restart(m, total, work)
-            found, rss = forward(
+            found, rss, current = forward(
                 m, total, slope, rss, variance[p], dof[p], threshold[p], most_smooth, dt, at, work, smooth,
                 shapes, kept, totals, basis, cross, terms, where, kinds, inverse,
             )  # fmt: skip
@@ -126,17 +128,29 @@ def _fit(
             if scatter > 0 and gaussian(math.sqrt(least / scatter), free + dof[p]) >= threshold[p]:
                 break
             slope, rss = restart(m, total, work)
-            left = ZERO
+            kept_terms = ZERO
             for i in range(found):
                 if i != weakest:
                     rss -= extend(
-                        kinds[i], where[i], left, dt, m, total, work, smooth, shapes,
+                        kinds[i], where[i], kept_terms, dt, m, total, work, smooth, shapes,
                         basis, cross, terms, where, kinds,
                     )  # fmt: skip
-                    left += 1
-            found = left
+                    kept_terms += 1
+            found, current = kept_terms, True
             change, slope_spread = joint(found, total, cross, inverse, terms)
         scatter = moderated(rss, m - 1 - found, variance[p], dof[p])
+        if found:
+            if not current:
+                _, rss = restart(m, total, work)
+                for i in range(found):
+                    rss -= extend(
+                        kinds[i], where[i], i, dt, m, total, work, smooth, shapes, basis, cross, terms, where,
+                        kinds,
+                    )  # fmt: skip
+            fall, free = deepest(m, work), max(m - 2 - found, 1)
+            left = moderated(rss - fall, free, variance[p], dof[p])
+            if left > 0:
+                out[4, p] = gaussian(math.sqrt(fall / left), free + dof[p])
         for j in range(found):
             if kinds[j] != STEP:
                 bends[p] += 1
@@ -205,7 +219,8 @@ def fit_steps(
         unused; ``rate`` and ``rate_error`` (K,) [DN per mean interval]; ``rss`` (K,), the chi^2 left over
         times the read variance [DN^2]; ``rho`` (K,), on a grid of ratios 1.5 above the floor; the last four
         are NaN for fewer than four reads in use. ``bends`` (K,), smooth terms fitted beside the steps, which
-        change the rate in time but not its mean.
+        change the rate in time but not its mean; ``fall`` (K,), the significance of the largest further fall
+        where there are steps, 0 elsewhere.
     """
     data = np.ascontiguousarray(ramps, np.float32)
     pixels = data.shape[0]
@@ -213,7 +228,8 @@ def fit_steps(
     frame = np.full((pixels, max_steps), -1, np.int32)
     bends = np.zeros(pixels, np.int32)
     values = np.zeros((2, pixels, max_steps), np.float32)
-    out = np.full((4, pixels), np.nan, np.float32)
+    out = np.full((5, pixels), np.nan, np.float32)
+    out[4] = 0.0
     used_ = np.ascontiguousarray(used, np.bool_)
     pattern_ = np.ascontiguousarray(pattern, np.float64)
     rho_ = spread_over(rho, pixels)
@@ -224,7 +240,7 @@ def fit_steps(
         spread_over(poisson, pixels), spread_over(threshold, pixels), pattern_, order, max_smooth,
         count, bends, frame, values, out,
     )  # fmt: skip
-    return Steps(count, frame, values[0], values[1], out[0], out[1], out[2], out[3], bends)
+    return Steps(count, frame, values[0], values[1], out[0], out[1], out[2], out[3], bends, out[4])
 
 
 @kernel

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .covariance import timing
+from .flips import MOST_HITS, STARTS, alternating, prepare, worth
 from .jit import ZERO, kernel, stage
 from .pathsum import evidence_of_all_paths
 from .projection import DIFFERENCE, TERM_ROWS, WORK_ROWS, differences, recall, restart, strongest, tables
@@ -25,7 +26,6 @@ from .steps import Steps, spread_over
 from .twolevel import (
     HOPELESS,
     LEVEL,
-    READ,
     READ_ROWS,
     SHAPE,
     TIME,
@@ -37,12 +37,8 @@ from .twolevel import (
 
 Float = NDArray[np.float32]
 
-#: A positive step is a hit, not a flip, when it exceeds this many sigma and this many times any flip.
-#: More of them than this are a staircase laid over a curve, and stay in the ramp.
-HIT_SIGMA, HIT_RATIO, MOST_HITS = 8.0, 1.8, 3
-
-#: Amplitudes [sigma] the search starts from, besides that of the steps already found.
-STARTS = (3.0, 6.0)
+#: Flips from which short dwells are believed.
+OFTEN = 8
 
 #: Up to this evidence of the best path all paths are summed, if it would pay for itself with known variance.
 CERTAIN = 10.0
@@ -66,47 +62,6 @@ class Telegraph(NamedTuple):
     fit_quality: Float
     chi2: Float
     hits: NDArray[np.int64]
-
-
-@stage
-def prepare(index, n, sigma, pattern, frame, amplitude, steps, rss, work, reads):
-    """Put a ramp without its hits in units of sigma.
-
-    Returns the number of steps that are no hits, their mean size, the largest negative one [sigma] and the
-    bits of those that are hits. A hit stays in the ramp for ever and dwarfs the flips; taking it out leaves
-    them as they were.
-    """
-    d, y, time = work[DIFFERENCE], reads[LEVEL], reads[TIME]
-    deepest = 0.0
-    for i in range(steps):
-        deepest = max(deepest, -amplitude[i])
-    # flips that were not resolved into steps show in what is left over: two levels differ by two deviations
-    left = 2 * math.sqrt(rss / (n - 1))
-    limit = max(HIT_SIGMA * sigma, HIT_RATIO * max(deepest, left))
-    large = 0
-    for i in range(steps):
-        large += amplitude[i] > limit
-    if large > MOST_HITS:
-        limit = np.inf
-    k, flips, size, hits = 0, 0, 0.0, 0
-    for i in range(steps):
-        if amplitude[i] > limit:
-            while k < n - 2 and index[k + 1] < frame[i]:
-                k += 1
-            d[k] -= amplitude[i]
-            hits |= 1 << i
-        else:
-            flips += 1
-            size += abs(amplitude[i])
-    inverse = 1.0 / sigma
-    y[0] = time[0] = 0.0
-    reads[READ, 0] = pattern[2, index[0]]
-    for i in range(n - 1):
-        d[i] *= inverse
-        y[i + 1] = y[i] + d[i]
-        time[i + 1] = pattern[0, index[i + 1]] - pattern[0, index[0]]
-        reads[READ, i + 1] = pattern[2, index[i + 1]]
-    return flips, size * inverse / max(flips, 1), deepest * inverse, hits
 
 
 @stage
@@ -173,12 +128,35 @@ def _fit(
             timing(pattern, index[:n], model)
             n_known, rho_known = n, -1.0
         sigma = math.sqrt(variance[p])
-        flips, mean, deepest, hits = prepare(
-            index, n, sigma, pattern, frame[p], size[p], steps, rss_steps[p], work, reads
-        )
-        hit_bits[p] = hits
-        start = mean if flips >= 2 and deepest > 0 else 0.0
         ratio = max(rho[p], rho_floor)
+        hits, taken = prepare(
+            index, n, sigma, pattern, frame[p], size[p], steps, rss_steps[p], MOST_HITS, work, reads
+        )
+        if ratio != rho_known:
+            total = tables(model, m, ratio, work)
+            gains(model, n, ratio, reads)
+            rho_known = ratio
+        if taken:
+            # two that are no hits may be flips of a pixel whose others were not resolved into steps
+            apart = -1.5 * math.log(m) * taken + worth(
+                reads, model, index, n, total, work, dof[p], frame[p], size[p], steps, hits, back, path, best
+            )
+            differences(ramps[p], used[p], index, work[DIFFERENCE])
+            none, _ = prepare(
+                index, n, sigma, pattern, frame[p], size[p], steps, rss_steps[p], ZERO, work, reads
+            )
+            together = worth(
+                reads, model, index, n, total, work, dof[p], frame[p], size[p], steps, none, back, path, best
+            )
+            if together > apart:
+                hits = none
+            else:
+                differences(ramps[p], used[p], index, work[DIFFERENCE])
+                prepare(
+                    index, n, sigma, pattern, frame[p], size[p], steps, rss_steps[p], MOST_HITS, work, reads
+                )
+        hit_bits[p] = hits
+        known_path = alternating(index, n, frame[p], size[p], steps, hits, path) > 1
         fades = False
         for _ in range(3):
             if ratio != rho_known:
@@ -201,7 +179,8 @@ def _fit(
                 slope,
                 rss,
                 dof[p],
-                (start, STARTS[0], STARTS[1]),
+                STARTS,
+                known_path,
                 back,
                 path,
                 best,
@@ -320,6 +299,7 @@ def is_telegraph(
     min_margin: float = 5.0,
     min_transitions: int = 3,
     min_dwell: float = 1.5,
+    min_dwell_often: float = 1.2,
 ) -> NDArray[np.bool_]:
     """Decide which ramps are telegraph noise.
 
@@ -331,8 +311,9 @@ def is_telegraph(
         Least evidence, and least lead over the best rival [natural logarithm].
     min_transitions : int
         Fewest flips; two are a single excursion, which a decaying hit or a settling read make as well.
-    min_dwell : float
-        Least mean dwell of the shorter state [reads]; below it are single bad reads.
+    min_dwell, min_dwell_often : float
+        Least mean dwell of the shorter state [reads]; below it are single bad reads. The second is for ramps
+        that flip eight times or more: so many bad reads do not reach one and the same level.
 
     Returns
     -------
@@ -349,5 +330,6 @@ def is_telegraph(
     """
     dwell = np.minimum(result.dwell_high, result.dwell_low)
     passed = (result.evidence > min_evidence) & (result.margin > min_margin)
-    flips = (result.transitions >= min_transitions) & (result.downs > 0) & (dwell >= min_dwell)
+    least = np.where(result.transitions >= OFTEN, min_dwell_often, min_dwell)
+    flips = (result.transitions >= min_transitions) & (result.downs > 0) & (dwell >= least)
     return np.asarray(passed & flips)

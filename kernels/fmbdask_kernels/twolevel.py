@@ -176,21 +176,26 @@ def likelihood(rss, m, dof):
 
 
 @stage
-def search(reads, model, m, total, work, slope, rss, dof, starts, back, path, best):
-    """Alternate path and refit from each start; ``best`` is the best path; returns its evidence and fit."""
+def search(reads, model, m, total, work, slope, rss, dof, starts, known, back, path, best):
+    """Alternate path and refit from each start; ``best`` is the best path; returns its evidence and fit.
+
+    Where ``known``, ``path`` holds one to begin with, before the amplitudes of ``starts``.
+    """
     n = m + 1
     base = likelihood(rss, m, dof)
     found = (-np.inf, 0.0, 0.0, 0.0)
     enough = m + 1.5 * math.sqrt(2.0 * m)
-    for start in starts:
-        if not start > 0 or rss - found[1] * found[1] * found[2] < enough:
+    for k in range(len(starts) + 1):
+        given = k == 0
+        if (given and not known) or rss - found[1] * found[1] * found[2] < enough:
             continue
         if -np.inf < found[0] < HOPELESS * m:
             break
-        amplitude, b, last = start, slope, -1.0
+        amplitude, b, last = starts[max(k - 1, 0)], slope, -1.0
         cost = (0.1, 2.4, 0.1, 2.4)
-        for _ in range(TURNS):
-            viterbi(reads, n, amplitude, b, model, cost, back, path)
+        for turn in range(TURNS):
+            if turn or not given:
+                viterbi(reads, n, amplitude, b, model, cost, back, path)
             amplitude, information, share = refit(path, m, total, work)
             gain = amplitude * amplitude * information
             if abs(gain - last) < 1e-3 * gain or gain == 0:

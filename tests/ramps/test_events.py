@@ -14,7 +14,8 @@ from fmbdask.ramps.events import STEP, find_events
 
 COLUMNS = [
     "event_id", "type", "integration", "y", "x", "first_frame", "peak_y", "peak_x", "amplitude",
-    "mean_intensity", "max_intensity", "spatial_extent", "significance", "n_steps", "radius", "circularity",
+    "mean_intensity", "max_intensity", "spatial_extent", "significance", "excess", "n_steps",
+    "radius", "circularity",
     "n_saturated",
 ]  # fmt: skip
 
@@ -27,6 +28,7 @@ def step(frame: int, y: int, x: int, z: float, **more: Any) -> tuple[Any, ...]:
         "sigma": 10.0,
         "threshold": 5.0,
         "saturating": False,
+        "doubt": 0.0,
     } | more
     return tuple({"frame": frame, "y": y, "x": x, "significance": z, **row}[k] for k in STEP.names or ())
 
