@@ -160,7 +160,7 @@ def test_mistakes_are_one_sentence(folder: Path, text: str, message: str) -> Non
     [
         (
             "ramp: {detect: {}}\n",
-            "fmbdask.yaml: there is no section ramp; known are ramps.detect, ramps.simulate, toy",
+            "fmbdask.yaml: there is no section ramp; known are ramps.detect, ramps.simulate, survey, toy",
         ),
         (
             "ramps: {detct: {}}\n",

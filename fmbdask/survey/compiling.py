@@ -1,4 +1,8 @@
-"""First use on a machine: kernels compiled by two processes at once, and left on disk for all later ones."""
+"""First use on a machine: kernels compiled by two processes at once, and left on disk for all others.
+
+No process that searches compiles a kernel itself: what it has compiled and what it loads from disk may differ
+in the last bit of a float, and all processes are to find the same.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,17 @@ import sys
 import numpy as np
 import xarray as xr
 
-#: What the other process compiles: the fits, which take as long as all the rest.
+#: What the two processes compile: the fits, and what takes as long as they do before the search needs them.
 FITS = "from fmbdask.survey.compiling import compile_fits; compile_fits()"
+REST = "from fmbdask.survey.compiling import compile_rest; compile_rest()"
+SEARCH = "from fmbdask.survey.compiling import compile_search; compile_search()"
 
 
 def compile_kernels() -> bool:
     """Compile the kernels of the ramp detector where the cache does not hold them.
 
-    Compilation keeps one core busy, whatever the number of threads, so a second process takes half of it.
-    What that one leaves on disk is loaded here; if it fails, everything is compiled here.
+    Compilation keeps one core busy, whatever the number of threads, so two processes take half of it. What
+    they leave on disk is loaded here; what they failed to leave is compiled here.
 
     Returns
     -------
@@ -26,20 +32,34 @@ def compile_kernels() -> bool:
     """
     from fmbdask_kernels.jit import is_cached
     from fmbdask_kernels.steps import _fit
+    from fmbdask_kernels.telegraph import _fit as last
 
-    if is_cached(_fit):
+    if is_cached(_fit) and is_cached(last):
         return False
+    for children in ((FITS, REST), (SEARCH,)):
+        running = [
+            subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=os.environ)
+            for code in children
+        ]
+        for child in running:
+            child.wait()
+    return True
+
+
+def compile_rest() -> None:
+    """Compile what measures offsets and noise."""
     from ..ramps.config import DetectionConfig
-    from ..ramps.detect import detect
     from ..ramps.detector import describe
     from ..ramps.prepare import prepare
 
-    ramp = tiny()
-    with subprocess.Popen([sys.executable, "-c", FITS], stderr=subprocess.DEVNULL, env=os.environ) as other:
-        prepare(ramp, describe(ramp), DetectionConfig(), 0)
-        other.wait()
-    detect(ramp)
-    return True
+    prepare(tiny(), describe(tiny()), DetectionConfig(), 0)
+
+
+def compile_search() -> None:
+    """Compile everything that a search calls and the cache does not hold."""
+    from ..ramps.detect import detect
+
+    detect(tiny())
 
 
 def compile_fits() -> None:
