@@ -42,6 +42,7 @@ class WorkerInfo:
     host: str
     threads: int
     resources: Mapping[str, float]
+    takes_tasks: bool
 
 
 class DaskWorkers:
@@ -81,7 +82,12 @@ class DaskWorkers:
         found = self.client.scheduler_info(n_workers=-1)["workers"]
         return [
             WorkerInfo(
-                str(info["name"]), address, info["host"], info["nthreads"], dict(info.get("resources") or {})
+                str(info["name"]),
+                address,
+                info["host"],
+                info["nthreads"],
+                dict(info.get("resources") or {}),
+                info.get("status", "running") == "running",
             )
             for address, info in found.items()
         ]
@@ -92,6 +98,7 @@ class DaskWorkers:
         return sum(
             int(min((worker.resources.get(name, 0) // amount for name, amount in wanted.items()), default=0))
             for worker in self.workers()
+            if worker.takes_tasks
         )
 
     def wanted(self) -> int:

@@ -53,8 +53,8 @@ class JobState:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, or is about to."""
-        return self.state in OVER or self.state == "COMPLETING"
+        """Whether it has ended."""
+        return self.state in OVER
 
 
 #: Of jobs that Slurm has forgotten: they ended some time ago.
@@ -202,5 +202,10 @@ def cancel_recorded(folder: Path) -> list[str]:
 def cancel(ids: Iterable[str], name: str) -> None:
     """Cancel jobs of this user that bear a name; those that are over already are no error."""
     ids = list(ids)
-    if ids:
+    if not ids:
+        return
+    try:
         slurm("scancel", "--quiet", f"--user={getpass.getuser()}", f"--name={name}", *ids)
+    except ClusterError:  # so it says of jobs that have just ended, too
+        if any(not (state.is_over or state.state == "COMPLETING") for state in job_states(ids).values()):
+            raise

@@ -12,6 +12,8 @@ from .scripts import Pool
 #: How long the worker of a running job may be away before the job is given up: its nanny starts a process
 #: that ended again within seconds [s].
 LOST = 30.0
+#: How long a job may be ending until its place is given to another; then Slurm says why it ended [s].
+ENDING = 10.0
 #: How long a running job may take until its worker appears [s].
 START = 180.0
 #: How long a node is avoided on which a worker was lost or did not start [s].
@@ -22,7 +24,7 @@ HOPELESS = 3
 ENDS = {
     "CANCELLED": "was cancelled",
     "COMPLETED": "ended by itself",
-    "COMPLETING": "ended",
+    "COMPLETING": "is ending",
     "FAILED": "failed",
     "NODE_FAIL": "ended because its node went down",
     "OUT_OF_MEMORY": "was ended by Slurm for taking more memory than it had asked for",
@@ -42,6 +44,7 @@ class Job:
     began: float | None = None
     appeared: bool = False
     lost: float | None = None
+    ending: float | None = None
     retired: bool = False
     hangs: bool = False
 
@@ -96,7 +99,13 @@ class Keeper:
         self._avoided = {node: time for node, time in self._avoided.items() if now - time < AVOID}
         return sorted(self._avoided)
 
-    def step(self, states: Mapping[str, JobState], connected: Collection[str], now: float) -> Decisions:
+    def step(
+        self,
+        states: Mapping[str, JobState],
+        connected: Collection[str],
+        now: float,
+        seen: Collection[str] = (),
+    ) -> Decisions:
         """Decide.
 
         Parameters
@@ -107,10 +116,13 @@ class Keeper:
             Names of the workers that Dask's scheduler sees.
         now : float
             Monotonic time [s].
+        seen : collection of str
+            Names of the workers that ever were connected.
         """
         decisions = Decisions()
         for job in list(self.jobs.values()):
             state = states.get(job.id)
+            job.appeared = job.appeared or not job.workers.isdisjoint({*connected, *seen})
             verdict = self._verdict(job, state, connected, now) if state else None
             if state is None or verdict is None:
                 continue
@@ -155,8 +167,11 @@ class Keeper:
         """Why a job is over; None while it is not."""
         job.node = state.node or job.node
         here = not job.workers.isdisjoint(connected)
-        job.appeared = job.appeared or here
-        if state.is_over:
+        if state.state == "COMPLETING":
+            job.ending = now if job.ending is None else job.ending
+            if now - job.ending < ENDING:
+                return None
+        if state.is_over or job.ending is not None:
             how = ENDS.get(state.state, f"ended ({state.state})")
             return f"{job} {how}" + ("" if job.appeared else " before its worker appeared")
         if job.hangs:

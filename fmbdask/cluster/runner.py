@@ -116,8 +116,8 @@ def check_tasks() -> int:
     if tasks <= OTHERS or "SLURM_PROCID" not in os.environ:
         found = f"this step has {tasks}" if tasks else "this is none (srun is missing)"
         raise ClusterError(
-            f"--cluster runner wants at least {OTHERS + 1} tasks of one job, for scheduler, coordinator and worker,"
-            f" and {found}: start it as `srun --ntasks=3 fmbdask ...`, or give --cluster local"
+            f"--cluster runner wants at least {OTHERS + 1} tasks of one job: scheduler, coordinator, worker;"
+            f" {found}: start it as `srun --ntasks=3 fmbdask ...`, or give --cluster local"
         )
     return tasks
 

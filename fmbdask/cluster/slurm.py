@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from distributed import metrics
+from distributed.diagnostics.plugin import SchedulerPlugin
 
 from ..errors import ClusterError
 from .config import ClusterConfig
@@ -28,6 +30,8 @@ INTERVAL = 2.0
 RETRY = 15.0
 #: Workers and memory where neither the file nor the plan says anything.
 DEFAULT_WORKERS, DEFAULT_MEMORY = 4, 2 * 10**9
+#: Between two words of a worker to the scheduler, at most [s]: what it said after so long is about now.
+HEARTBEAT = 1.0
 #: How long a job with more memory may have nothing to do [s].
 IDLE = 120.0
 
@@ -52,6 +56,17 @@ class WorkerJob(SLURMJob):
 
     async def _submit_job(self, script_filename: str) -> Any:
         return await self._call(["sbatch", script_filename], env=environment())  # type: ignore[no-untyped-call]
+
+
+class Seen(SchedulerPlugin):
+    """Names of all workers that ever connected to a scheduler."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """A worker has connected."""
+        self.names.add(str(scheduler.workers[worker].name))
 
 
 class SlurmWorkers(DaskWorkers):
@@ -108,12 +123,15 @@ class SlurmWorkers(DaskWorkers):
         self._busy = 0.0
         self._problem: ClusterError | None = None
         self._stopped = threading.Event()
+        self._seen = Seen()
+        self._closing: dict[str, float] = {}
         log_folder.mkdir(parents=True, exist_ok=True)
         cancel_recorded(log_folder)  # of a coordinator before this one
         forget_jobs(log_folder)
         host = interface_option(config)
         try:
             self._address = str(self.start_scheduler(host, {}).scheduler_address)
+            self._scheduler.add_plugin(self._seen)
             for pool in self._pools.values():
                 for _ in range(self._keeper.wanted[pool.name]):
                     self._ask(pool)
@@ -211,10 +229,12 @@ class SlurmWorkers(DaskWorkers):
             elif LARGE in self._pools and now - self._busy > IDLE:
                 self._keeper.wanted[LARGE] = 0
             retired = [job for job in self._keeper.jobs.values() if job.retired]
-            decisions = self._keeper.step(states, connected, now)
+            decisions = self._keeper.step(states, connected, now, self._seen.names)
         for job in decisions.over:
             self._sync(self._remove, job)
         done = [job for job in retired if job.workers & set(connected) <= idle]
+        for job in done:
+            self._sync(self._remove, job, True)
         cancel([job.id for job in decisions.cancel + done], self.job_name)
         for job in retired:
             self._sync(self._close_gracefully, job)
@@ -299,22 +319,27 @@ class SlurmWorkers(DaskWorkers):
         return self._spec.sync(function, *arguments)
 
     async def _look(self) -> tuple[list[str], set[str], bool]:
-        """Names of the workers, of those that have nothing to do, and whether tasks want more memory."""
+        """Names of the workers, and of retired ones with nothing in hand; whether tasks want more memory."""
         scheduler = self._scheduler
         workers = list(scheduler.workers.values())
         large = any(
             LARGE in (task.resource_restrictions or {}) and task.state not in ("memory", "erred", "forgotten")
             for task in scheduler.tasks.values()
         )
-        idle = {str(worker.name) for worker in workers if not (worker.processing or worker.has_what)}
+        idle = {
+            str(worker.name)
+            for worker in workers
+            if worker.last_seen > self._closing.get(worker.address, float("inf")) + HEARTBEAT
+            and not worker.metrics.get("task_counts", {}).get("executing")
+        }
         return [str(worker.name) for worker in workers], idle, large
 
-    async def _remove(self, job: Job) -> None:
-        """Let the scheduler know at once that workers are gone: their tasks come back."""
+    async def _remove(self, job: Job, expected: bool = False) -> None:
+        """Let the scheduler know at once that workers are gone: their tasks come back, or go elsewhere."""
         for worker in list(self._scheduler.workers.values()):
             if str(worker.name) in job.workers:
                 await self._scheduler.remove_worker(
-                    worker.address, stimulus_id=f"job-over-{time.time()}", close=True
+                    worker.address, stimulus_id=f"job-over-{time.time()}", expected=expected
                 )
 
     async def _close_gracefully(self, job: Job) -> None:
@@ -326,6 +351,7 @@ class SlurmWorkers(DaskWorkers):
         ]
         if addresses:
             await self._scheduler.retire_workers(workers=addresses, close_workers=False, remove=False)
+            self._closing |= dict.fromkeys(addresses, metrics.time())
 
     @property
     def _scheduler(self) -> Any:
