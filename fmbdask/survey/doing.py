@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ class Doing:
                     sync_folder(target.parent)
         finally:
             discard(temporary)
-        self.known[unit] = part = Part(self.folder.relative(target), 0, size, digest)
+        self.known[unit] = part = Part(self.folder.relative(target), time.time_ns(), size, digest)
         return part
 
 

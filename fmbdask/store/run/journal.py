@@ -116,7 +116,7 @@ def read_journal(path: Path, start: int = 0) -> tuple[list[Record], int]:
     records = []
     for line in whole.split(b"\n")[:-1]:
         try:
-            records.append(Record.from_json(json.loads(line)))
+            records.append(Record.from_json(json.loads(line.decode())))
         except (ValueError, TypeError, KeyError):
             continue
     return records, start + len(whole)

@@ -1,150 +1,130 @@
 """The ledger: an index of the journals, in SQLite, with one writer. Deleted or damaged, it is built again.
 
-The same journals give the same ledger in whatever order they are read: a unit that ended has ended, whoever
-failed before or after; decisions name the generation or the epoch before which records count no more.
+The same journals give the same ledger in whatever order they are read, in one go or piece by piece:
+
+- a unit that ended has ended, whoever failed before or after;
+- of several results of a unit the one of the highest generation counts, the earliest of these (others wait
+  as ``spare``, for the case that the first is found damaged);
+- decisions name the generation, the epoch or the very result that counts no more.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+from ...errors import RunError
+from .answers import Answers, Ended, Event, Failure, Totals
 from .folder import RunFolder
 from .journal import journals, read_journal
-from .units import Part, Record, Unit
+from .tables import TABLES, VERSION, connect
+from .units import Record, Unit
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["Ended", "Event", "Failure", "Ledger", "Totals"]
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS journal (path TEXT PRIMARY KEY, bytes INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS file (id INTEGER PRIMARY KEY, path TEXT UNIQUE);
-CREATE TABLE IF NOT EXISTS anew (
-  item INTEGER, stage INTEGER, generation INTEGER, PRIMARY KEY (item, stage)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS retry (item INTEGER PRIMARY KEY, epoch INTEGER);
-CREATE TABLE IF NOT EXISTS started (
-  stage INTEGER, item INTEGER, region INTEGER, times INTEGER, PRIMARY KEY (stage, item, region)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS ended (
-  stage INTEGER, item INTEGER, region INTEGER, generation INTEGER, file INTEGER, offset INTEGER,
-  length INTEGER, checksum BLOB, inputs BLOB, seconds REAL, read REAL, write REAL, cpu REAL, nbytes INTEGER,
-  peak INTEGER, time REAL, worker INTEGER, extra TEXT, PRIMARY KEY (stage, item, region)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS failed (
-  stage INTEGER, item INTEGER, region INTEGER, generation INTEGER, epoch INTEGER, time REAL, worker TEXT,
-  seconds REAL, cause TEXT, final INTEGER, counted INTEGER, note TEXT, log TEXT
-);
-CREATE INDEX IF NOT EXISTS failed_unit ON failed (item, stage, region);
-CREATE TABLE IF NOT EXISTS void (file INTEGER, offset INTEGER, PRIMARY KEY (file, offset)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS event (epoch INTEGER, time REAL, note TEXT, extra TEXT);
-"""
+_COLUMNS = 17
+_VALUES = f"VALUES ({', '.join('?' * _COLUMNS)})"
+_UNIT = "stage = ? AND item = ? AND region = ?"
+#: Which of several results of a unit counts comes first.
+_PREFERENCE = "ORDER BY generation DESC, time, (SELECT path FROM file WHERE id = file), offset LIMIT 1"
+#: Records that are indexed at once, and how many of these batches are committed at once.
+_BATCH, _COMMIT = 20_000, 10
 
-#: Columns of the table of ended units that another generation replaces.
-_ENDED = (
-    "generation", "file", "offset", "length", "checksum", "inputs", "seconds", "read", "write", "cpu",
-    "nbytes", "peak", "time", "worker", "extra",
-)  # fmt: skip
+Row = tuple[Any, ...]
 
 
-class Ended(NamedTuple):
-    """What is known of a unit that ended."""
-
-    unit: Unit
-    part: Part | None
-    seconds: float
-    read: float
-    write: float
-    cpu: float
-    nbytes: int
-    peak: int
-    time: float
-    worker: str
-    extra: Mapping[str, Any]
-
-
-class Failure(NamedTuple):
-    """One failure that counts: of the current generation, and not retried since."""
-
-    unit: Unit
-    time: float
-    worker: str
-    seconds: float
-    cause: str
-    final: bool
-    counted: bool
-    note: str
-    log: str
-
-
-class Event(NamedTuple):
-    """What happened to the run as a whole."""
-
-    epoch: int
-    time: float
-    note: str
-    extra: Mapping[str, Any]
-
-
-class Totals(NamedTuple):
-    """Sums over the units that ended: regions of each stage, bytes read, thread seconds.
-
-    ``recent_bytes`` were read by the units that ended within the last ``recent_span`` seconds; ``last`` is
-    when the last one ended.
-    """
-
-    regions: Mapping[int, int]
-    nbytes: int
-    seconds: float
-    recent_bytes: int
-    recent_span: float
-    last: float
-
-
-class Ledger:
+class Ledger(Answers):
     """Index of the journals of a run.
 
     Use :meth:`open` as the one writer, :meth:`snapshot` to look.
     """
 
     def __init__(self, folder: RunFolder, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
         self.folder = folder
-        self._db = connection
-        self._db.executescript(_TABLES)
-        self._files: dict[str, int] = {p: i for i, p in self._db.execute("SELECT id, path FROM file")}
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, VERSION):
+            raise sqlite3.DatabaseError(f"ledger of version {version}")
+        if version == 0:
+            self._db.executescript(TABLES)
+        self._recall()
+
+    def _recall(self) -> None:
+        """Read again what is kept in memory: names come and go in bunches, decisions are few."""
+        self._files: dict[str, int] = {}
+        self._names: dict[str, int] = dict(self._db.execute("SELECT name, id FROM worker"))
+        self._begun: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for item, stage, generation in self._db.execute("SELECT item, stage, generation FROM anew"):
+            self._begun[item].append((stage, generation))
+        self._void: set[Row] = set(self._db.execute("SELECT stage, item, region, file, offset FROM void"))
 
     @staticmethod
     def open(folder: RunFolder) -> Ledger:
-        """Open the ledger to write, built anew where it is missing or damaged, and bring it up to date."""
+        """Open the ledger to write, built anew where it is missing or damaged, and bring it up to date.
+
+        Raises
+        ------
+        RunError
+            If the file cannot be written, or a journal not be read.
+        sqlite3.OperationalError
+            If the disk is full, or another process holds the ledger.
+        """
+        ledger = None
         try:
-            ledger = Ledger(folder, _connect(folder.ledger_file))
-            if ledger._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("damaged")
-            ledger._check_journals()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-                raise  # a full disk or a busy file is no damage
-            for path in folder.path.glob(folder.ledger_file.name + "*"):
-                path.unlink()
-            ledger = Ledger(folder, _connect(folder.ledger_file))
+            try:
+                ledger = Ledger(folder, connect(folder.ledger_file))
+                ledger._db.execute("BEGIN IMMEDIATE")  # fails at once where nobody may write, or another does
+                ledger._db.rollback()
+                # finds torn pages and rows out of order, 0.8 s for a million units; wrong numbers in a row
+                # show when the result is read, and its unit is then done again
+                if ledger._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                    raise sqlite3.DatabaseError("damaged")
+                ledger._check_journals()
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
+                    raise  # a full disk or a busy file is no damage
+                if ledger is not None:
+                    ledger.abandon()
+                for path in folder.path.glob(folder.ledger_file.name + "*"):
+                    path.unlink()
+                ledger = Ledger(folder, connect(folder.ledger_file))
+        except (sqlite3.OperationalError, OSError) as error:
+            if any(word in str(error) for word in ("locked", "full", "No space")):
+                raise
+            raise RunError(
+                f"{folder.ledger_file} cannot be written ({error}): see that the folder of the run may be "
+                "written to"
+            ) from None
         ledger.update()
         return ledger
 
     @staticmethod
     def snapshot(folder: RunFolder) -> Ledger:
-        """Copy the ledger into memory and bring the copy up to date: the run may go on meanwhile."""
+        """Copy the ledger into memory and bring the copy up to date: the run may go on meanwhile.
+
+        Raises
+        ------
+        RunError
+            If a journal cannot be read.
+        """
         memory = sqlite3.connect(":memory:")
         if folder.ledger_file.is_file():
             try:
                 address = folder.ledger_file.absolute().as_uri() + "?mode=ro"
-                with closing(sqlite3.connect(address, uri=True, timeout=10)) as source:
+                with closing(sqlite3.connect(address, uri=True, timeout=2)) as source:
                     source.backup(memory)
-            except sqlite3.DatabaseError:  # being built, or damaged: the journals are the truth
+                memory.execute("SELECT count(*), sum(length) FROM ended").fetchone()  # reads every page of it
+                ledger = Ledger(folder, memory)
+                ledger._check_journals()
+                ledger.update()
+                return ledger
+            except sqlite3.DatabaseError:  # being built, held, or damaged: the journals are the truth
                 memory = sqlite3.connect(":memory:")
         ledger = Ledger(folder, memory)
         ledger.update()
@@ -152,213 +132,213 @@ class Ledger:
 
     def _check_journals(self) -> None:
         """Refuse a ledger that has read more of a journal than there is: it belongs to another past."""
-        known = dict(self._db.execute("SELECT path, bytes FROM journal"))
         sizes = {self.folder.relative(p): size for p, size in journals(self.folder.journal)}
-        if any(sizes.get(path, -1) < size for path, size in known.items()):
-            raise sqlite3.DatabaseError("the journals are not those of this ledger")
+        for path, size in self._db.execute("SELECT path, bytes FROM journal"):
+            if sizes.get(path, -1) < size:
+                raise sqlite3.DatabaseError("the journals are not those of this ledger")
 
     def update(self) -> int:
-        """Read what journals hold beyond what is indexed; returns the number of records."""
-        known = dict(self._db.execute("SELECT path, bytes FROM journal"))
-        count = 0
-        for path, size in journals(self.folder.journal):
-            begin = known.get(self.folder.relative(path), 0)
-            if size > begin:
-                records, end = read_journal(path, begin)
-                self.apply(records)
+        """Read what journals hold beyond what is indexed; returns the number of records.
+
+        Raises
+        ------
+        RunError
+            If a journal cannot be read.
+        """
+        count, batch, positions, batches = 0, list[Record](), dict[Path, int](), 0
+
+        def index() -> None:
+            self.apply(batch)
+            for path, end in positions.items():
                 self.seen(path, end)
-                count += len(records)
+            batch.clear()
+            positions.clear()
+
+        for path, size in journals(self.folder.journal):
+            begin = self.position(path)
+            if size <= begin:
+                continue
+            try:
+                records, positions[path] = read_journal(path, begin)
+            except OSError as error:
+                raise RunError(
+                    f"{path} cannot be read ({error.strerror}): it says what was done; make it readable"
+                ) from None
+            batch += records
+            count += len(records)
+            if len(batch) >= _BATCH:
+                index()
+                batches += 1
+                if batches % _COMMIT == 0:
+                    self.commit()
+        index()
         self.commit()
         return count
 
+    def position(self, path: Path) -> int:
+        """Up to where a journal is indexed [byte]."""
+        name = self.folder.relative(path)
+        row = self._db.execute("SELECT bytes FROM journal WHERE path = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
     def seen(self, path: Path, nbytes: int) -> None:
         """Note that a journal is indexed up to a position."""
-        self._db.execute("INSERT OR REPLACE INTO journal VALUES (?, ?)", (self.folder.relative(path), nbytes))
+        self._db.execute(
+            "INSERT INTO journal VALUES (?, ?) ON CONFLICT DO UPDATE SET bytes = max(bytes, excluded.bytes)",
+            (self.folder.relative(path), nbytes),
+        )
 
     def apply(self, records: Iterable[Record]) -> None:
         """Index records. They reach the file with the next :meth:`commit`."""
+        kinds: dict[str, list[Record]] = defaultdict(list)
         for record in records:
-            getattr(self, f"_{record.kind}", self._unknown)(record)
+            kinds[record.kind].append(record)
+        how: Mapping[str, Callable[[list[Record]], None]] = {
+            "started": self._apply_started, "ended": self._apply_ended, "failed": self._apply_failed,
+            "lost": self._apply_failed, "anew": self._apply_anew, "retry": self._apply_retry,
+            "void": self._apply_void, "event": self._apply_events,
+        }  # fmt: skip
+        try:
+            for kind in kinds.keys() & how.keys():  # those of a later version are left alone
+                how[kind](kinds[kind])
+        except sqlite3.Error:
+            self._forget()
+            raise
 
     def commit(self) -> None:
-        """Write what was indexed to the file."""
-        self._db.commit()
+        """Write what was indexed to the file; while somebody reads it, that waits for the next time."""
+        try:
+            self._db.commit()
+        except sqlite3.Error as error:
+            if "locked" in str(error):
+                return
+            self._forget()
+            raise
 
-    def _unknown(self, record: Record) -> None:
-        """A record of a later version: leave it."""
+    def _forget(self) -> None:
+        """What is in memory must be what is in the file, after an error too."""
+        self._db.rollback()
+        self._recall()
 
-    def _started(self, r: Record) -> None:
-        self._db.execute(
-            "INSERT INTO started VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET times = times + 1", r.unit
+    def _apply_started(self, records: list[Record]) -> None:
+        self._db.executemany(
+            "INSERT INTO started VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET times = times + 1",
+            [r.unit for r in records],
         )
 
-    def _ended(self, r: Record) -> None:
-        if r.generation < self.generation(r.unit.item, r.unit.stage):
+    def _apply_ended(self, records: list[Record]) -> None:
+        rows = []
+        for r in records:
+            path, offset, length, check = (
+                (r.part.path, r.part.offset, r.part.length, r.part.checksum) if r.part else ("", 0, 0, "")
+            )
+            file = self._file(path) if path else 0
+            if r.generation < self._first_generation(r.unit) or (*r.unit, file, offset) in self._void:
+                continue
+            rows.append(
+                (
+                    *r.unit, r.generation, file, offset, length, bytes.fromhex(check), r.seconds, r.read,
+                    r.write, r.cpu, r.nbytes, r.peak, r.time, self._worker(r.worker),
+                    json.dumps(dict(r.extra)) if r.extra else None,
+                )
+            )  # fmt: skip
+        found = self._db.executemany(f"INSERT OR IGNORE INTO ended {_VALUES}", rows)
+        if found.rowcount < len(rows):
+            for row in rows:
+                self._compare(row)
+
+    def _compare(self, row: Row) -> None:
+        """Keep the better one of two results of a unit, and the other as a spare one."""
+        there = self._db.execute(f"SELECT * FROM ended WHERE {_UNIT}", row[:3]).fetchone()
+        if there[4:6] == row[4:6]:
             return
-        part = r.part
-        file = self._file(part.path) if part else None
-        if (
-            part
-            and self._db.execute(
-                "SELECT 1 FROM void WHERE file = ? AND offset = ?", (file, part.offset)
-            ).fetchone()
-        ):
-            return
+        self._db.executemany(f"INSERT OR IGNORE INTO spare {_VALUES}", (row, there))
+        self._choose(row[:3])
+
+    def _choose(self, unit: Row) -> None:
+        """Let the best spare result of a unit count."""
+        self._db.execute(f"DELETE FROM ended WHERE {_UNIT}", unit)
+        self._db.execute(f"INSERT INTO ended SELECT * FROM spare WHERE {_UNIT} {_PREFERENCE}", unit)
         self._db.execute(
-            f"INSERT INTO ended VALUES ({', '.join('?' * 18)}) ON CONFLICT DO UPDATE SET "
-            + ", ".join(f"{c} = excluded.{c}" for c in _ENDED)
-            + " WHERE excluded.generation > ended.generation",
-            (
-                *r.unit, r.generation, file, part.offset if part else None, part.length if part else None,
-                bytes.fromhex(part.checksum) if part else None, bytes.fromhex(r.inputs), r.seconds, r.read,
-                r.write, r.cpu, r.nbytes, r.peak, r.time, self._file(r.worker),
-                json.dumps(r.extra) if r.extra else None,
-            ),
+            f"DELETE FROM spare WHERE {_UNIT} AND (file, offset) IN "
+            f"(SELECT file, offset FROM ended WHERE {_UNIT})", (*unit, *unit),
         )  # fmt: skip
 
-    def _failed(self, r: Record) -> None:
-        self._db.execute(
+    def _apply_failed(self, records: list[Record]) -> None:
+        self._db.executemany(
             f"INSERT INTO failed VALUES ({', '.join('?' * 13)})",
-            (
-                *r.unit, r.generation, r.epoch, r.time, r.worker, r.seconds, r.cause, r.final, r.counted,
-                r.note, r.log,
-            ),
+            [
+                (
+                    *r.unit, r.generation, r.epoch, r.time, r.worker, r.seconds, r.cause, r.final, r.counted,
+                    r.note, r.log,
+                )
+                for r in records
+            ],
         )  # fmt: skip
 
-    _lost = _failed
-
-    def _anew(self, r: Record) -> None:
+    def _apply_anew(self, records: list[Record]) -> None:
         """The item begins anew from this stage on: what an earlier generation did counts no more."""
-        self._db.execute(
-            "INSERT INTO anew VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET generation = "
-            "max(generation, excluded.generation)", (r.unit.item, r.unit.stage, r.generation),
-        )  # fmt: skip
-        self._db.execute(
-            "DELETE FROM ended WHERE item = ? AND stage >= ? AND generation < ?",
-            (r.unit.item, r.unit.stage, r.generation),
-        )
+        for r in records:
+            self._begun[r.unit.item].append((r.unit.stage, r.generation))
+            self._db.execute(
+                "INSERT INTO anew VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET generation = "
+                "max(generation, excluded.generation)", (r.unit.item, r.unit.stage, r.generation),
+            )  # fmt: skip
+            for table in ("ended", "spare"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE item = ? AND stage >= ? AND generation < ?",
+                    (r.unit.item, r.unit.stage, r.generation),
+                )
 
-    def _retry(self, r: Record) -> None:
+    def _apply_retry(self, records: list[Record]) -> None:
         """Failures of the item before this epoch count no more."""
-        self._db.execute(
+        self._db.executemany(
             "INSERT INTO retry VALUES (?, ?) ON CONFLICT DO UPDATE SET epoch = max(epoch, excluded.epoch)",
-            (r.unit.item, r.epoch),
+            [(r.unit.item, r.epoch) for r in records],
         )
 
-    def _void(self, r: Record) -> None:
+    def _apply_void(self, records: list[Record]) -> None:
         """A result was found damaged."""
-        if r.part is None:
-            return
-        key = self._file(r.part.path), r.part.offset
-        self._db.execute("INSERT OR IGNORE INTO void VALUES (?, ?)", key)
-        self._db.execute(
-            "DELETE FROM ended WHERE stage = ? AND item = ? AND region = ? AND file = ? AND offset = ?",
-            (*r.unit, *key),
+        for r in records:
+            if r.part is None:
+                continue
+            key = (*r.unit, self._file(r.part.path), r.part.offset)
+            self._void.add(key)
+            self._db.execute("INSERT OR IGNORE INTO void VALUES (?, ?, ?, ?, ?)", key)
+            where = f"WHERE {_UNIT} AND file = ? AND offset = ?"
+            self._db.execute(f"DELETE FROM spare {where}", key)
+            if self._db.execute(f"DELETE FROM ended {where}", key).rowcount:
+                self._choose(r.unit)
+
+    def _apply_events(self, records: list[Record]) -> None:
+        self._db.executemany(
+            "INSERT INTO event VALUES (?, ?, ?, ?)",
+            [(r.epoch, r.time, r.note, json.dumps(dict(r.extra))) for r in records],
         )
 
-    def _event(self, r: Record) -> None:
-        self._db.execute(
-            "INSERT INTO event VALUES (?, ?, ?, ?)", (r.epoch, r.time, r.note, json.dumps(dict(r.extra)))
-        )
+    def _first_generation(self, unit: Unit) -> int:
+        """The lowest generation of a unit that counts."""
+        begun: Sequence[tuple[int, int]] = self._begun.get(unit.item, ())
+        return max((generation for stage, generation in begun if stage <= unit.stage), default=0)
 
     def _file(self, path: str) -> int:
-        """Number of a name that many rows share."""
+        """Number of a file that many rows share."""
         if path not in self._files:
-            cursor = self._db.execute("INSERT INTO file (path) VALUES (?)", (path,))
-            self._files[path] = int(cursor.lastrowid or 0)
+            if len(self._files) > 10_000:
+                self._files.clear()
+            self._files[path] = self._number("file", "path", path)
         return self._files[path]
 
-    def generation(self, item: int, stage: int | None = None) -> int:
-        """How often an item was begun anew, at this stage or one before it; at any stage by default."""
-        row = self._db.execute(
-            "SELECT max(generation) FROM anew WHERE item = ?1 AND (?2 IS NULL OR stage <= ?2)", (item, stage)
-        ).fetchone()
-        return row[0] or 0
+    def _worker(self, name: str) -> int:
+        """Number of a process."""
+        if name not in self._names:
+            self._names[name] = self._number("worker", "name", name)
+        return self._names[name]
 
-    def done(self, stage: int, item: int) -> set[int]:
-        """Regions of an item that ended, :data:`~.units.PREPARE` and :data:`~.units.REDUCE` among them."""
-        rows = self._db.execute("SELECT region FROM ended WHERE stage = ? AND item = ?", (stage, item))
-        return {row[0] for row in rows}
-
-    def done_counts(self, region: int | None = None) -> dict[tuple[int, int], int]:
-        """Number of regions that ended, by (stage, item); or whether this one has (prepare, reduce)."""
-        where = "region >= 0" if region is None else f"region = {int(region)}"
-        rows = self._db.execute(f"SELECT stage, item, count(*) FROM ended WHERE {where} GROUP BY stage, item")
-        return {(stage, item): n for stage, item, n in rows}
-
-    def ended(self, stage: int | None = None, item: int | None = None) -> Iterator[Ended]:
-        """Units that ended, in their order."""
-        names = {i: path for path, i in self._files.items()}
-        rows = self._db.execute(
-            "SELECT stage, item, region, file, offset, length, checksum, seconds, read, write, cpu, nbytes, "
-            "peak, time, worker, extra FROM ended WHERE (?1 IS NULL OR stage = ?1) "
-            "AND (?2 IS NULL OR item = ?2) ORDER BY stage, item, region", (stage, item),
-        )  # fmt: skip
-        for s, i, region, file, offset, length, check, *numbers, worker, extra in rows:
-            part = None if file is None else Part(names[file], offset, length, check.hex())
-            more = json.loads(extra) if extra else {}
-            yield Ended._make((Unit(s, i, region), part, *numbers, names[worker], more))
-
-    def part(self, unit: Unit) -> Part | None:
-        """Where the result of a unit lies; None if it has not ended or has none."""
-        row = self._db.execute(
-            "SELECT path, offset, length, checksum FROM ended JOIN file ON file.id = ended.file "
-            "WHERE stage = ? AND item = ? AND region = ?", unit,
-        ).fetchone()  # fmt: skip
-        return None if row is None else Part(row[0], row[1], row[2], row[3].hex())
-
-    def totals(self, since: float) -> Totals:
-        """Sum up what ended; the recent past begins at ``since`` [s since 1970]."""
-        regions = dict(self._db.execute("SELECT stage, count(*) FROM ended WHERE region >= 0 GROUP BY stage"))
-        nbytes, seconds, last = self._db.execute(
-            "SELECT coalesce(sum(nbytes), 0), coalesce(sum(seconds), 0), coalesce(max(time), 0) FROM ended"
-        ).fetchone()
-        recent, first = self._db.execute(
-            "SELECT coalesce(sum(nbytes), 0), min(time - seconds) FROM ended WHERE time >= ?", (since,)
-        ).fetchone()
-        span = 0.0 if first is None else last - max(first, since)
-        return Totals(regions, nbytes, seconds, recent, span, last)
-
-    def timings(self) -> pd.DataFrame:
-        """One row a unit that ended: where and how long it ran, what it read and the memory it took."""
-        import pandas as pd
-
-        rows = self._db.execute(
-            "SELECT stage, item, region, time - seconds AS begin, time AS end, seconds, read, write, cpu, "
-            "nbytes, peak, worker, extra FROM ended"
-        )
-        names = {i: path for path, i in self._files.items()}
-        found = pd.DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
-        found["worker"] = found["worker"].map(names).astype("category")
-        return found
-
-    def failures(self, *, final: bool | None = None) -> list[Failure]:
-        """Failures that count, of units that have not ended since."""
-        rows = self._db.execute(
-            "SELECT f.stage, f.item, f.region, f.time, f.worker, f.seconds, f.cause, f.final, f.counted, "
-            "f.note, f.log FROM failed f LEFT JOIN retry r ON r.item = f.item "
-            "WHERE f.epoch >= coalesce(r.epoch, 0) AND NOT EXISTS (SELECT 1 FROM anew a WHERE "
-            "a.item = f.item AND a.stage <= f.stage AND a.generation > f.generation) "
-            "AND NOT EXISTS (SELECT 1 FROM ended e WHERE e.stage = f.stage AND e.item = f.item "
-            "AND e.region = f.region) AND (?1 IS NULL OR f.final = ?1) "
-            "ORDER BY f.item, f.stage, f.region, f.time", (final,),
-        )  # fmt: skip
-        return [
-            Failure(Unit(s, i, r), time, worker, seconds, cause, bool(last), bool(counted), note, log)
-            for s, i, r, time, worker, seconds, cause, last, counted, note, log in rows
-        ]
-
-    def executions(self) -> dict[Unit, int]:
-        """How often each unit was started."""
-        return {
-            Unit(s, i, r): n
-            for s, i, r, n in self._db.execute("SELECT stage, item, region, times FROM started")
-        }
-
-    def events(self) -> list[Event]:
-        """What happened to the run, in time."""
-        rows = self._db.execute("SELECT epoch, time, note, extra FROM event ORDER BY time")
-        return [Event(e, t, note, json.loads(extra)) for e, t, note, extra in rows]
+    def _number(self, table: str, column: str, value: str) -> int:
+        self._db.execute(f"INSERT OR IGNORE INTO {table} ({column}) VALUES (?)", (value,))
+        row = self._db.execute(f"SELECT id FROM {table} WHERE {column} = ?", (value,)).fetchone()
+        return int(row[0])
 
     def abandon(self) -> None:
         """Forget what was indexed since the last commit, and close."""
@@ -381,11 +361,3 @@ class Ledger:
             self.close()
         else:
             self._db.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open the file for one writer; it is an index, so the disk need not be waited for."""
-    connection = sqlite3.connect(path, timeout=30)
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA cache_size = -65536")
-    return connection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 #: Regions of a unit that are no regions of the item: what is shared by them, and what is made of them.
@@ -33,7 +33,8 @@ class Unit(NamedTuple):
 class Part:
     """Where the result of a unit lies: a span of a file below the run's folder, and its checksum.
 
-    A product has the length of all its files together and offset 0.
+    A product has the length of all its files together; its offset is the time when it was published
+    [ns since 1970], which tells it from an earlier one of the same name.
     """
 
     path: str
@@ -113,12 +114,16 @@ class Record:
 
     def as_json(self) -> dict[str, Any]:
         """The record as JSON values; fields that hold their default are left out."""
-        fields = {k: v for k, v in asdict(self).items() if v != DEFAULTS.get(k, ...)}
-        return fields | {"unit": list(self.unit)}
+        fields: dict[str, Any] = {"kind": self.kind, "unit": list(self.unit)}
+        for name, default in DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default:
+                fields[name] = vars(value) if name == "part" else value
+        return fields
 
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> Record:
-        """Inverse of :meth:`as_json`.
+        """Inverse of :meth:`as_json`; fields of a later version are left out.
 
         Raises
         ------
@@ -126,10 +131,39 @@ class Record:
             If the fields are no record.
         """
         values = dict(fields)
-        values["unit"] = Unit(*map(int, values["unit"]))
-        if values.get("part") is not None:
-            values["part"] = Part(**values["part"])
-        return Record(**values)
+        stage, item, region = values.pop("unit")
+        kind, part = values.pop("kind"), values.pop("part", None)
+        if not type(stage) is type(item) is type(region) is int or type(kind) is not str:
+            raise TypeError("no unit")
+        if not (0 <= stage < _LARGEST and WHOLE_RUN <= item < _LARGEST and REDUCE <= region < _LARGEST):
+            raise ValueError("no unit")
+        if part is not None:
+            bytes.fromhex(part["checksum"])
+            part = Part(**part)
+            if not (type(part.path) is str and type(part.offset) is type(part.length) is int):
+                raise TypeError("no part")
+            if not (0 <= part.offset < _LARGEST and 0 <= part.length < _LARGEST):
+                raise ValueError("no part")
+        for name in values.keys() - _TYPES.keys():
+            del values[name]
+        for name, value in values.items():
+            allowed = _TYPES[name]
+            if type(value) not in allowed or (allowed is _REAL and not abs(value) < _LARGEST):
+                raise TypeError(name)
+        # a million of them make a ledger: as Record(...) would, in half the time
+        record = object.__new__(Record)
+        vars(record).update(DEFAULTS, kind=kind, unit=Unit(stage, item, region), part=part, **values)
+        return record
+
+
+#: Numbers beyond are damage, and do not fit into an index.
+_LARGEST = 2**62
+_REAL, _TEXT, _FLAG = (int, float), (str,), (bool,)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "generation": _REAL, "epoch": _REAL, "time": _REAL, "worker": _TEXT, "seconds": _REAL, "read": _REAL,
+    "write": _REAL, "cpu": _REAL, "nbytes": _REAL, "peak": _REAL, "inputs": _TEXT, "cause": _TEXT,
+    "final": _FLAG, "counted": _FLAG, "note": _TEXT, "log": _TEXT, "extra": (dict,),
+}  # fmt: skip
 
 
 DEFAULTS: dict[str, Any] = {

@@ -1,0 +1,46 @@
+"""The tables of a ledger, and how its file is opened."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+#: Version of the tables: a ledger of another one is built again.
+VERSION = 3
+_RESULT = """(
+  stage INTEGER, item INTEGER, region INTEGER, generation INTEGER, file INTEGER, offset INTEGER,
+  length INTEGER, checksum BLOB, seconds REAL, read REAL, write REAL, cpu REAL, nbytes INTEGER,
+  peak INTEGER, time REAL, worker INTEGER, extra TEXT, PRIMARY KEY (stage, item, region"""
+TABLES = f"""
+CREATE TABLE IF NOT EXISTS journal (path TEXT PRIMARY KEY, bytes INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS file (id INTEGER PRIMARY KEY, path TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS worker (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS anew (
+  item INTEGER, stage INTEGER, generation INTEGER, PRIMARY KEY (item, stage)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retry (item INTEGER PRIMARY KEY, epoch INTEGER);
+CREATE TABLE IF NOT EXISTS started (
+  stage INTEGER, item INTEGER, region INTEGER, times INTEGER, PRIMARY KEY (stage, item, region)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ended {_RESULT})) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spare {_RESULT}, file, offset)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failed (
+  stage INTEGER, item INTEGER, region INTEGER, generation INTEGER, epoch INTEGER, time REAL, worker TEXT,
+  seconds REAL, cause TEXT, final INTEGER, counted INTEGER, note TEXT, log TEXT
+);
+CREATE INDEX IF NOT EXISTS failed_unit ON failed (item, stage, region);
+CREATE TABLE IF NOT EXISTS void (
+  stage INTEGER, item INTEGER, region INTEGER, file INTEGER, offset INTEGER,
+  PRIMARY KEY (stage, item, region, file, offset)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (epoch INTEGER, time REAL, note TEXT, extra TEXT);
+PRAGMA user_version = {VERSION};
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file for one writer; it is an index, so the disk need not be waited for."""
+    connection = sqlite3.connect(path, timeout=5)
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA cache_size = -65536")
+    return connection
