@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ..cluster.config import Size
 from ..config import read_yaml, resolve, suggestion
 from ..errors import ConfigError
 from ..ramps.config import DetectionConfig
@@ -17,20 +18,8 @@ from ..ramps.config import DetectionConfig
 #: File that maps names of places to folders, and names in braces, as in ``{data}/x.fits``.
 PATHS_NAME = "paths.yaml"
 _NAMED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_MEMORY = re.compile(r"(\d+(?:\.\d*)?)\s*([kMGT]?)(i?)B?")
 #: Pipelines by name; all others are functions of the user.
 PIPELINES = ("ramps",)
-
-
-def parse_memory(value: Any) -> Any:
-    """Bytes of a text such as ``2GB`` or ``512 MiB``; other values are returned as they are."""
-    if not isinstance(value, str):
-        return value
-    found = _MEMORY.fullmatch(value.strip())
-    if found is None:
-        raise ValueError(f"{value!r} is no amount of memory: write it like 2GB or 512MiB")
-    number, prefix, binary = found.groups()
-    return round(float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " "))
 
 
 def _one_or_many(value: Any) -> Any:
@@ -43,7 +32,6 @@ def _plain_name(value: str) -> str:
     return value
 
 
-Memory = Annotated[int, BeforeValidator(parse_memory), Field(gt=0)]
 Name = Annotated[str, AfterValidator(_plain_name)]
 
 
@@ -100,7 +88,7 @@ class SurveyConfig(BaseModel):
     region_deadline: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         "auto", description="longest time of a region [s]; auto: 30 times what was measured, at least 60 s"
     )
-    memory: Memory | None = Field(None, description="memory of one worker process, such as 2GB")
+    memory: Size | None = Field(None, description="anonymous memory of one worker process, such as 2GB")
     edge: int | None = Field(None, ge=16, description="rows and columns of a region [pixel]")
 
     def as_json(self) -> dict[str, Any]:
@@ -210,11 +198,11 @@ class Places:
 
     @staticmethod
     def near(file: Path | None) -> Places:
-        """Find the file: in the working folder, or in a folder above the configuration."""
-        folders = [Path()]
+        """Find the file: in the working folder, or in the two folders above the configuration."""
+        folders = [Path.cwd()]
         if file is not None:
-            folders += [file.absolute().parent, file.absolute().parent.parent]
-        for folder in (*folders, Path("configs")):
+            folders += [*file.absolute().parents][:2]
+        for folder in folders:
             if (folder / PATHS_NAME).is_file():
                 return Places(read_yaml(folder / PATHS_NAME), folder / PATHS_NAME)
         return Places({})
@@ -231,7 +219,8 @@ class Places:
             raise ConfigError(
                 f"{found[0]} names a place, but {where}{known}: write `{name}: folder` into {PATHS_NAME}"
             )
-        return self.names[name]
+        place = os.path.expanduser(os.path.expandvars(self.names[name]))
+        return place if self.origin is None else str(self.origin.parent / place)
 
 
 def given_inputs(config: SurveyConfig, inputs: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:

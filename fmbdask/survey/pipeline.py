@@ -149,6 +149,9 @@ class Pipeline(Protocol):
         Names, sizes and times are filled in by the caller.
         """
 
+    def shaped(self, item: Item, shape: Sequence[int], dtype: str) -> Item:
+        """Complete an item whose shape a manifest gives, without opening its input."""
+
     def fingerprint(self) -> Mapping[str, Any]:
         """Everything beside the inputs that the results depend on; compared when a run is resumed."""
 

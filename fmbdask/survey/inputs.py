@@ -1,0 +1,366 @@
+"""Inputs of a run: found by patterns, lists and manifests, identified, and named."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from ..errors import InputError
+from ..store.catalog import result_names
+from ..store.readers.files import stem_of
+from ..store.run.items import Item
+from .pipeline import Pipeline
+
+Report = Callable[[int, int, str], None]
+#: Suffixes of manifests, which list inputs in a column ``path``.
+MANIFESTS = (".csv", ".parquet")
+#: Bytes from the start of a file whose checksum stands for its header.
+HEADER_BYTES = 16 * 1024
+#: Metadata of a Zarr store, which stand for it.
+METADATA = ("zarr.json", ".zarray", ".zgroup")
+#: Threads that read headers: file systems of clusters answer slowly but many at once.
+THREADS = 8
+#: Inputs that are described between two reports.
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Found:
+    """One input as it was found: its path, and what a manifest says about it."""
+
+    path: str
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    size: int = -1
+    mtime_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What identifies an input: bytes, time of the last change, checksum of its header, and its inode."""
+
+    size: int = 0
+    mtime_ns: int = 0
+    header: str = ""
+    node: tuple[int, int] | None = None
+
+
+def find(inputs: Sequence[str]) -> tuple[list[Found], list[str]]:
+    """Find the inputs that a configuration names.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Paths, patterns with ``*``, ``?`` or ``**``, and manifests: CSV or Parquet files with a column
+        ``path`` (relative paths begin in the working folder) and, where they are known, ``shape`` (such as
+        ``1x450x2048x2048``), ``dtype``, ``size`` [byte] and ``mtime_ns``.
+
+    Returns
+    -------
+    list of Found, list of str
+        In the order of the inputs, those of a pattern by name; and the patterns that match nothing.
+
+    Raises
+    ------
+    InputError
+        If a manifest cannot be read.
+    """
+    found: list[Found] = []
+    empty = []
+    for name in inputs:
+        if name.lower().endswith(MANIFESTS) and not glob.has_magic(name):
+            found += read_manifest(name)
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            found += map(Found, matches)
+            empty += [] if matches else [name]
+        else:
+            found.append(Found(os.path.abspath(name)))
+    return found, empty
+
+
+def read_manifest(path: str) -> list[Found]:
+    """Read a table of inputs.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, has no column ``path``, or a shape cannot be understood.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    try:
+        if path.lower().endswith(".csv"):
+            kinds = {"path": pa.string(), "shape": pa.string(), "dtype": pa.string()}
+            options = pyarrow.csv.ConvertOptions(column_types=kinds)
+            table = pyarrow.csv.read_csv(path, convert_options=options)
+        else:
+            table = pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as a manifest ({error}): write it again") from None
+    if "path" not in table.column_names:
+        raise InputError(
+            f"{path} has no column path, only {', '.join(table.column_names)}: name the column of the "
+            "inputs path"
+        )
+    columns: dict[str, list[Any]] = {
+        name: table[name].to_pylist()
+        for name in ("path", "shape", "dtype", "size", "mtime_ns")
+        if name in table.column_names
+    }
+    if None in columns["path"]:
+        raise InputError(f"{path} has a row without a path: complete it or take it out")
+    here = os.getcwd()
+    paths = [p if p.startswith("/") else os.path.join(here, p) for p in columns["path"]]
+    paths = [os.path.normpath(p) if "/." in p or "//" in p else p for p in paths]
+    count = len(paths)
+    shapes: Iterable[tuple[int, ...]] = [()] * count
+    if "shape" in columns:
+        known: dict[Any, tuple[int, ...]] = {}
+        shapes = [_shape(value, known, path) for value in columns["shape"]]
+    dtypes = [str(np.dtype(d)) if d else "" for d in columns.get("dtype", [""] * count)]
+    sizes = [-1 if s is None else int(s) for s in columns.get("size", [-1] * count)]
+    times = [int(t or 0) for t in columns.get("mtime_ns", [0] * count)]
+    return [Found(*row) for row in zip(paths, shapes, dtypes, sizes, times, strict=True)]
+
+
+def _shape(value: Any, known: dict[Any, tuple[int, ...]], path: str) -> tuple[int, ...]:
+    """Shape from a list or from text; each distinct one is read once."""
+    if value is None or value == "":
+        return ()
+    key = tuple(value) if isinstance(value, list) else value
+    if key not in known:
+        parts = key if isinstance(key, tuple) else str(key).strip("()[] ").replace("x", ",").split(",")
+        try:
+            shape = tuple(int(n) for n in parts if str(n).strip())
+        except ValueError:
+            shape = ()
+        if len(shape) not in (3, 4) or min(shape) < 1:
+            raise InputError(f"{path} has the shape {value!r}: write it like 1x450x2048x2048")
+        known[key] = (1, *shape) if len(shape) == 3 else shape
+    return known[key]
+
+
+def identify(path: str, *, header: bool = True) -> Identity:
+    """Look up what identifies an input; a FIFO, socket or device is never opened.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no file and no folder.
+    """
+    try:
+        status = os.stat(path)
+        node = status.st_dev, status.st_ino
+        inner = path
+        if stat.S_ISDIR(status.st_mode):
+            names = [os.path.join(path, name) for name in METADATA]
+            inner = next((name for name in names if os.path.isfile(name)), "")
+            status = os.stat(inner) if inner else status
+        elif not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is {_kind(status.st_mode)}, not a file: give an exposure")
+        digest = ""
+        if header and inner:
+            with open(inner, "rb", buffering=0) as file:
+                digest = xxhash.xxh3_64_hexdigest(file.read(HEADER_BYTES))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the path") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+    return Identity(status.st_size, status.st_mtime_ns, digest, node)
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def stacked(paths: Sequence[str]) -> str:
+    """The path of an item that is made of several inputs."""
+    return json.dumps(list(paths))
+
+
+def members(path: str) -> list[str]:
+    """The inputs of an item: several where :func:`stacked` put them together."""
+    if not path.startswith("["):
+        return [path]
+    paths: list[str] = json.loads(path)
+    return paths
+
+
+def make_items(
+    pipeline: Pipeline,
+    found: Sequence[Found],
+    *,
+    first: int = 0,
+    taken: Iterable[str] = (),
+    progress: Report | None = None,
+) -> list[Item]:
+    """Describe, identify and name inputs.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    found : sequence of Found
+        Those with a shape and a type are not opened.
+    first : int
+        Number of the first item.
+    taken : iterable of str
+        Names of the items that the run has already.
+    progress : callable, optional
+        Called with (done, total, text).
+
+    Returns
+    -------
+    list of Item
+        An input that cannot be used becomes one with a ``problem``.
+    """
+    told = [f for f in found if f.shape and f.dtype]
+    if told and len(told) == len(found):
+        items = _told_items(pipeline, told, first, progress)
+    else:
+        items = _described_items(pipeline, found, first, progress)
+    names = name_items(items, set(taken))
+    return [replace(item, name=name) for item, name in zip(items, names, strict=True)]
+
+
+def _told_items(
+    pipeline: Pipeline, found: Sequence[Found], first: int, progress: Report | None
+) -> list[Item]:
+    """Items of inputs whose shapes a manifest gives: nothing is opened, each shape is worked out once."""
+    models: dict[tuple[tuple[int, ...], str], Item] = {}
+    items = []
+    for index, f in enumerate(found, first):
+        key = f.shape, f.dtype
+        if key not in models:
+            models[key] = pipeline.shaped(Item(0, "", ""), f.shape, f.dtype)
+        m = models[key]
+        size, time, problem = f.size, f.mtime_ns, ""
+        if size < 0:
+            try:
+                known = identify(f.path, header=False)
+                size, time = known.size, known.mtime_ns
+            except InputError as error:
+                size, problem = 0, str(error)
+        items.append(
+            Item(
+                index, "", f.path, size, time, "", m.shape, m.dtype, m.edge, m.regions, m.nbytes,
+                m.nbytes_out, problem=problem,
+            )
+        )  # fmt: skip
+        if progress is not None and index % 10_000 == 0:
+            progress(index - first, len(found), "inputs")
+    return items
+
+
+def _described_items(
+    pipeline: Pipeline, found: Sequence[Found], first: int, progress: Report | None
+) -> list[Item]:
+    """Items of inputs whose headers are read."""
+    paths = [f.path for f in found]
+    if getattr(pipeline, "together", False):
+        return [_identified(item) for item in pipeline.items(paths, first)]
+
+    def batch(start: int) -> list[Item]:
+        described = pipeline.items(paths[start : start + BATCH], first + start)
+        return [_identified(item) for item in described]
+
+    items: list[Item] = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for part in pool.map(batch, range(0, len(paths), BATCH)):
+            items += part
+            if progress is not None:
+                progress(len(items), len(paths), "headers")
+    return items
+
+
+def _identified(item: Item) -> Item:
+    try:
+        known = [identify(path) for path in members(item.path)]
+    except InputError as error:
+        return item if item.problem else replace(item, problem=str(error))
+    if len(known) == 1:
+        one = known[0]
+        return replace(item, size=one.size, mtime_ns=one.mtime_ns, header=one.header)
+    digest = xxhash.xxh3_64_hexdigest("".join(f"{k.size} {k.mtime_ns} {k.header};" for k in known).encode())
+    return replace(
+        item, size=sum(k.size for k in known), mtime_ns=max(k.mtime_ns for k in known), header=digest
+    )
+
+
+def name_items(items: Sequence[Item], taken: set[str]) -> list[str]:
+    """Name the folders of products as ``ramps detect`` does, all different, also from those of the run."""
+    own = [item.name for item in items]
+    paths = [item.path for item, name in zip(items, own, strict=True) if not name]
+    stems = [stem_of(path) for path in paths]
+    if len(set(stems)) == len(stems):
+        names = stems
+    else:
+        unique = list(dict.fromkeys(paths))
+        by_path = dict(zip(unique, result_names(unique), strict=True))
+        names = [by_path[path] for path in paths]
+    rest = iter(names)
+    chosen = []
+    used = set(taken)
+    for index, name in enumerate(own):
+        base = name or next(rest)
+        free = base
+        if free in used:
+            digest = xxhash.xxh3_64_hexdigest(os.fsencode(items[index].path))[:8]
+            free = f"{base}-{digest}"
+            number = 2
+            while free in used:
+                free, number = f"{base}-{digest}-{number}", number + 1
+        used.add(free)
+        chosen.append(free)
+    return chosen
+
+
+def duplicates(items: Sequence[Item], earlier: Sequence[Item] = ()) -> list[tuple[str, str]]:
+    """Pairs of paths that are the same input: by name, or by two names or links of one file."""
+    seen_paths = {path: path for item in earlier for path in members(item.path)}
+    seen_nodes: dict[tuple[int, int], str] = {}
+    # the same file has the same size and time: only such need a second look
+    looks: dict[tuple[int, int], int] = {}
+    for item in (*earlier, *items):
+        looks[item.size, item.mtime_ns] = looks.get((item.size, item.mtime_ns), 0) + 1
+    for item in earlier:
+        if looks[item.size, item.mtime_ns] > 1 and not item.problem:
+            for path, node in _nodes(item.path):
+                seen_nodes.setdefault(node, path)
+    pairs = []
+    for item in items:
+        again = False
+        for path in members(item.path):
+            if path in seen_paths:
+                pairs.append((seen_paths[path], path))
+                again = True
+            seen_paths[path] = path
+        single = not item.path.startswith("[")
+        if again or item.problem or (single and looks[item.size, item.mtime_ns] == 1):
+            continue
+        for path, node in _nodes(item.path):
+            if node in seen_nodes:
+                pairs.append((seen_nodes[node], path))
+            seen_nodes.setdefault(node, path)
+    return pairs
+
+
+def _nodes(path: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    for one in members(path):
+        try:
+            status = os.stat(one)
+        except OSError:
+            continue
+        yield one, (status.st_dev, status.st_ino)
