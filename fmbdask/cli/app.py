@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fmbdask.cli import bench, config, ramps, survey
+from fmbdask.cli import bench, cluster, config, ramps, survey
 from fmbdask.cli.elsewhere import WORDS
 from fmbdask.errors import FmbdaskError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(ramps.app, name="ramps")
 app.add_typer(survey.app, name="survey")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
 

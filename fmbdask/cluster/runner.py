@@ -7,6 +7,7 @@ others work. So nothing is asked of Slurm while the run goes on, which suits sit
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -87,6 +88,7 @@ def join_allocation(config: ClusterConfig) -> None:
     cards = gpus()
     if os.environ["SLURM_PROCID"] != "1":  # the others end their life with this signal, the coordinator not
         signal.signal(signal.SIGINT, lambda *_: sys.exit())
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with dask.config.set(SCHEDULER_SETTINGS):
         _joined = Runner(  # type: ignore[no-untyped-call]
             scheduler_file=str(Path.cwd() / f".fmbdask-scheduler-{{job_id}}-{restarts}.json"),
@@ -98,6 +100,7 @@ def join_allocation(config: ClusterConfig) -> None:
                 "resources": {SLOTS: config.threads} | ({GPU: len(cards)} if cards else {}),
                 "local_directory": str(Path(scratch) / f"fmbdask-{os.environ['SLURM_JOB_ID']}"),
                 "dashboard": False,
+                "silence_logs": logging.CRITICAL,
                 **({"interface": config.interface} if config.interface else {}),
             },
         )

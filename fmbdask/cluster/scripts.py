@@ -13,6 +13,8 @@ from pathlib import Path
 from .config import ClusterConfig, parse_walltime
 from .protocol import GPU, LARGE, SLOTS
 
+#: Exit status of a job that cannot load a module.
+MODULE_MISSING = 81
 #: Seconds that a worker looks for its scheduler before it gives up: a job whose coordinator is dead ends.
 DEATH_TIMEOUT = 60
 #: What Slurm is asked for beyond the anonymous memory of the worker processes. Slurm counts resident pages of
@@ -112,7 +114,7 @@ def pools(config: ClusterConfig, workers: int, memory: int) -> dict[str, Pool]:
 
 def prologue(config: ClusterConfig) -> list[str]:
     """Lines of a shell that make a job ready: modules, variables, and what the site wants besides."""
-    lines = [f"module load {shlex.quote(module)}" for module in config.modules]
+    lines = [f"module load {shlex.quote(module)} || exit {MODULE_MISSING}" for module in config.modules]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in config.environment.items()]
     return lines + list(config.prologue)
 
