@@ -7,32 +7,62 @@ must not commit any more. Ages are differences of two times of the same file sys
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from ...errors import LockedError, SupersededError
+from ...errors import LockedError, RunError, SupersededError
+from ..atomic import temporary_name
 
 #: A coordinator renews its file this often, and counts as gone after so long a silence [s].
 RENEWAL, SILENCE = 5.0, 60.0
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from every other one: host, boot, process id and when it started."""
+    """What tells this process from every other one: where its id counts, the id, and when it started."""
     return {
         "host": socket.gethostname(),
-        "boot": psutil.boot_time(),
+        "boot": _boot(),
         "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
+        "started": _started(os.getpid()),
         "user": os.environ.get("USER", str(os.getuid())),
         "job": os.environ.get("SLURM_JOB_ID", ""),
     }
+
+
+def _boot() -> str:
+    """Identity of the running system and of the space of its process ids: containers have their own."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no Linux
+        return str(round(psutil.boot_time(), -1))
+
+
+def _started(pid: int) -> float:
+    """When a process started, 0 if there is none; a clock that was set does not change it on Linux."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0.0 if fields[0] in (b"Z", b"X") else float(fields[19])
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return 0.0
+    except OSError:  # it ended while it was looked at
+        return 0.0
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return 0.0
 
 
 @dataclass
@@ -43,10 +73,14 @@ class Reign:
     ----------
     path : Path
     epoch : int
+        Its number; for a part of a job array that of the last coordinator.
+    claim : int
+        How often the part was claimed, this time included; the epoch for a coordinator.
     """
 
     path: Path
     epoch: int
+    claim: int
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def start(self) -> None:
@@ -75,7 +109,9 @@ class Reign:
         self._stop.set()
         try:
             owner = json.loads(self.path.read_text()) | {"released": True}
-            self.path.write_text(json.dumps(owner))
+            temporary = temporary_name(self.path)
+            temporary.write_text(json.dumps(owner))
+            temporary.replace(self.path)
         except (OSError, ValueError):  # a full disk: the process ends anyway, which is seen
             pass
 
@@ -88,6 +124,8 @@ def check_reign(folder: Path, epoch: int) -> None:
     SupersededError
         If another process has taken over.
     """
+    # network file systems ask the server again about a folder that is opened, and not about a missing name
+    os.close(os.open(folder, os.O_RDONLY))
     if (folder / _name(epoch + 1)).exists():
         raise SupersededError(
             f"another coordinator has taken over the run in {folder.parent}: this one stops; "
@@ -97,7 +135,7 @@ def check_reign(folder: Path, epoch: int) -> None:
 
 def current_epoch(folder: Path) -> int:
     """Number of the last epoch that began, 0 before the first."""
-    return max((int(p.stem) for p in folder.glob("[0-9]*.json")), default=0)
+    return _last(folder, "")
 
 
 def acquire(folder: Path, *, silence: float = SILENCE) -> Reign:
@@ -108,20 +146,22 @@ def acquire(folder: Path, *, silence: float = SILENCE) -> Reign:
     folder : Path
         ``epochs/`` of the run.
     silence : float
-        After how long a silence another host's coordinator counts as gone [s].
+        After how long a silence another host's coordinator, or one that stands still, counts as gone [s].
 
     Raises
     ------
     LockedError
         If another coordinator, or a part of a job array, is at work; says who.
+    RunError
+        If the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.glob("part-*.json")):
-        _refuse_if_alive(path, silence, "a part of a job array")
-    epoch = current_epoch(folder)
-    if epoch:
-        _refuse_if_alive(folder / _name(epoch), silence, "another coordinator")
-    return _claim(folder / _name(epoch + 1), epoch + 1)
+    with _writing(folder):
+        _refuse_parts(folder, silence)
+        epoch = current_epoch(folder)
+        if epoch:
+            _refuse_if_alive(folder / _name(epoch), silence, "another coordinator")
+        # a part that is claimed at this moment is superseded by the new epoch: it stops at its next unit
+        return _claim(folder / _name(epoch + 1), epoch + 1, epoch + 1)
 
 
 def acquire_part(folder: Path, part: int, parts: int, *, silence: float = SILENCE) -> Reign:
@@ -131,15 +171,28 @@ def acquire_part(folder: Path, part: int, parts: int, *, silence: float = SILENC
     ------
     LockedError
         If a coordinator or another process with the same part is at work; says who.
+    RunError
+        If the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    epoch = current_epoch(folder)
-    if epoch:
-        _refuse_if_alive(folder / _name(epoch), silence, "a coordinator")
-    path = folder / f"part-{part:05d}-of-{parts:05d}.json"
-    _refuse_if_alive(path, silence, f"part {part}/{parts}")
-    path.unlink(missing_ok=True)
-    return _claim(path, epoch)
+    prefix = f"part-{part:05d}-of-{parts:05d}."
+    with _writing(folder):
+        epoch = current_epoch(folder)
+        if epoch:
+            _refuse_if_alive(folder / _name(epoch), silence, "a coordinator")
+        claim = _last(folder, prefix)
+        if claim:
+            _refuse_if_alive(folder / (prefix + _name(claim)), silence, f"part {part}/{parts}")
+        reign = _claim(folder / (prefix + _name(claim + 1)), epoch, claim + 1)
+        if current_epoch(folder) != epoch:
+            reign.release()
+            raise LockedError(f"{_words(folder / _name(epoch + 1), 'a coordinator')}: wait for it")
+    return reign
+
+
+def _refuse_parts(folder: Path, silence: float) -> None:
+    for prefix in sorted({path.name.split(".")[0] + "." for path in folder.glob("part-*.json")}):
+        path = folder / (prefix + _name(_last(folder, prefix)))
+        _refuse_if_alive(path, silence, "a part of a job array")
 
 
 def owner_of(folder: Path, *, silence: float = SILENCE) -> dict[str, Any] | None:
@@ -149,21 +202,49 @@ def owner_of(folder: Path, *, silence: float = SILENCE) -> dict[str, Any] | None
     return _read(path) if epoch and _alive(path, silence) else None
 
 
-def _name(epoch: int) -> str:
-    return f"{epoch:05d}.json"
-
-
-def _claim(path: Path, epoch: int) -> Reign:
-    """Make the file, which only one process can do, with its content already in it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.write_text(json.dumps(this_process()))
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in one sentence what a folder lacks."""
     try:
-        os.link(temporary, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written ({error.strerror}): choose a folder that you may write to, with room"
+        ) from None
+
+
+def _name(number: int) -> str:
+    return f"{number:05d}.json"
+
+
+def _last(folder: Path, prefix: str) -> int:
+    """Highest number of the files of this prefix, 0 if there is none."""
+    stems = [path.name[len(prefix) : -len(".json")] for path in folder.glob(f"{prefix}[0-9]*.json")]
+    return max((int(stem) for stem in stems if stem.isdecimal()), default=0)
+
+
+def _claim(path: Path, epoch: int, claim: int) -> Reign:
+    """Make the file, which only one process can do, with its content already in it."""
+    temporary = temporary_name(path)
+    content = json.dumps(this_process())
+    try:
+        temporary.write_text(content)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            if temporary.stat().st_nlink != 2:  # 2: it was made, and the answer of the server was lost
+                raise
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            with path.open("x") as file:  # no links here: it is empty for a moment, which counts as alive
+                file.write(content)
     except FileExistsError:
-        raise LockedError(f"{_words(path, 'another coordinator')}: wait for it, or stop it first") from None
+        raise LockedError(f"{_words(path, 'another process')}: wait for it, or stop it first") from None
     finally:
         temporary.unlink(missing_ok=True)
-    reign = Reign(path, epoch)
+    reign = Reign(path, epoch, claim)
     reign.start()
     return reign
 
@@ -199,23 +280,28 @@ def _alive(path: Path, silence: float) -> bool:
         return path.exists() and _age(path) < silence
     if owner.get("released"):
         return False
-    here = this_process()
-    if (owner.get("host"), owner.get("boot")) == (here["host"], here["boot"]):
+    if (owner.get("host"), owner.get("boot")) == (socket.gethostname(), _boot()):
         try:
-            if psutil.Process(int(owner["pid"])).create_time() != owner["started"]:
-                return False
-        except (psutil.Error, KeyError, ValueError):
+            started = _started(int(owner["pid"]))
+        except (KeyError, TypeError, ValueError):
+            return False
+        if not started or started != owner.get("started"):
             return False
     return _age(path) < silence
 
 
 def _age(path: Path) -> float:
     """Age of a file in the time of its own file system [s]."""
-    probe = path.with_name(f".now-{os.getpid()}-{threading.get_ident()}")
+    probe = temporary_name(path)
+    try:
+        written = path.stat().st_mtime
+    except OSError:
+        return float("inf")
     try:
         probe.write_bytes(b"")
-        return probe.stat().st_mtime - path.stat().st_mtime
-    except OSError:
-        return float("inf") if not path.exists() else 0.0
+        return probe.stat().st_mtime - written
+    except OSError:  # who may not write has only a clock of his own
+        return time.time() - written
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import RunError
+from ..atomic import discard, temporary_name
 
 #: Version of the layout: a run of another version is refused by name.
 LAYOUT = 1
@@ -126,6 +127,18 @@ class RunFolder:
         ):
             folder.mkdir(parents=True, exist_ok=True)
 
+    def sweep(self) -> int:
+        """Remove what reductions that were killed left unfinished; returns the number of leftovers.
+
+        To be called by a new coordinator: a writer that still lives and is swept away fails, and must not
+        publish any more.
+        """
+        places = (".catalog", "products/.*", "products/*/.*")
+        found = [path for place in places for path in self.path.glob(f"{place}.*.partial")]
+        for path in found:
+            discard(path)
+        return len(found)
+
     def relative(self, path: Path) -> str:
         """A path as it is written into records: relative to the run, so that a run can be moved."""
         return path.relative_to(self.path).as_posix()
@@ -156,7 +169,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replace a file whole, and wait until it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)

@@ -95,6 +95,8 @@ class Ledger(Answers):
                     path.unlink()
                 ledger = Ledger(folder, connect(folder.ledger_file))
         except (sqlite3.OperationalError, OSError) as error:
+            if ledger is not None:
+                ledger._db.close()
             if any(word in str(error) for word in ("locked", "full", "No space")):
                 raise
             raise RunError(

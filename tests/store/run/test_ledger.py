@@ -343,7 +343,7 @@ def read_only(tmp_path: Path) -> Any:
 
     yield folder, close
     if mounted:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", "-l", place], check=True)
     else:
         folder.path.chmod(0o755)
 
