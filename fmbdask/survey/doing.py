@@ -81,12 +81,12 @@ class Doing:
         """
         self.damaged = []
         stage = self.pipeline.stages[unit.stage]
+        self._open_products(unit, context)
         if unit.item == WHOLE_RUN:
             return self._reduce_run(unit, stage, context)
         item = self.items[unit.item]
         if item.problem:
             raise InputError(item.problem)
-        self._open_products(unit, context)
         if unit.region == PREPARE:
             prepared = stage.prepare(item, context)
             part = self._keep(unit, prepared, context)
@@ -160,7 +160,8 @@ class Doing:
         found = {}
         for number, earlier in enumerate(self.pipeline.stages[: unit.stage]):
             with context.reading():
-                found[earlier.name] = self._check_product(Unit(number, unit.item, REDUCE))
+                if unit.item != WHOLE_RUN:
+                    found[earlier.name] = self._check_product(Unit(number, unit.item, REDUCE))
                 whole = Unit(number, WHOLE_RUN, REDUCE)
                 if whole in self.known:
                     found[f"{earlier.name}.run"] = self._check_product(whole)

@@ -94,9 +94,10 @@ class Watch:
 
     def end(self) -> int:
         """The unit has ended; returns the largest memory of the process that was seen meanwhile [byte]."""
-        self._saw(anonymous_memory())
-        self._busy = False
-        _guard.units_done += 1
+        if self._busy:
+            self._saw(anonymous_memory())
+            self._busy = False
+            _guard.units_done += 1
         return self._peak
 
     def _saw(self, used: int) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .units import REDUCE, Part, Unit
+from .units import Part, Unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,15 +173,6 @@ class Answers:
             "SELECT epoch, time, note, extra FROM event ORDER BY time, epoch, note, extra"
         )
         return [Event(e, t, note, json.loads(extra)) for e, t, note, extra in rows]
-
-    def waiting(self) -> set[str]:
-        """Files of results that a reduction still needs, relative to the run."""
-        rows = self._db.execute(
-            "SELECT path FROM file WHERE id IN (SELECT DISTINCT file FROM ended e WHERE region != ?1 AND NOT "
-            "EXISTS (SELECT 1 FROM ended r WHERE r.stage = e.stage AND r.item = e.item AND r.region = ?1))",
-            (REDUCE,),
-        )
-        return {row[0] for row in rows}
 
     def _workers(self) -> dict[int, str]:
         """Names of the processes that ended units."""

@@ -305,7 +305,6 @@ def test_numbers_of_the_run(tmp_path: Path) -> None:
         assert [e.unit.region for e in ledger.ended(0, 0)] == [PREPARE, 0, 1, 2]
         assert [e.unit.item for e in ledger.ended()] == [0, 0, 0, 0, 1, 1]
         assert [e.worker for e in ledger.ended(0, 1)] == ["host/product", "host/b"]
-        assert ledger.waiting() == {"parts/a.parts"}
         totals = ledger.totals(since=101.0)
         assert (totals.regions, totals.nbytes, totals.recent_bytes, totals.last) == ({0: 4}, 40, 20, 102.0)
         assert [(e.note, e.extra) for e in ledger.events()] == [("began", {"slots": 2})]
