@@ -56,11 +56,12 @@ def script(
 ) -> None:
     """Print the script of a worker job as it would be submitted."""
     from fmbdask.cluster.config import read_cluster
-    from fmbdask.cluster.scripts import pools, worker_script
+    from fmbdask.cluster.scripts import DEFAULT_MEMORY, DEFAULT_WORKERS, pools, worker_script
     from fmbdask.errors import ConfigError
 
     config = read_cluster(site)
-    known = pools(config, 4 if config.workers is None else config.workers, config.memory or 2 * 10**9)
+    workers = DEFAULT_WORKERS if config.workers is None else config.workers
+    known = pools(config, workers, config.memory or DEFAULT_MEMORY)
     if pool not in known:
         raise ConfigError(f"{site} describes no {pool} jobs, only {', '.join(known)}: add a section {pool}")
     typer.echo(

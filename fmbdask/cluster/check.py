@@ -22,8 +22,18 @@ from ..errors import ClusterError
 from .config import ClusterConfig
 from .existing import installed_version
 from .jobs import JobState, cancel, job_states, slurm
-from .scripts import MODULE_MISSING, Pool, directives, in_double_quotes, pools, prologue, script
-from .slurm import DEFAULT_MEMORY, DEFAULT_WORKERS, interface_option
+from .scripts import (
+    DEFAULT_MEMORY,
+    DEFAULT_WORKERS,
+    MODULE_MISSING,
+    Pool,
+    directives,
+    in_double_quotes,
+    pools,
+    prologue,
+    script,
+)
+from .slurm import interface_option
 
 #: Exit statuses of the job.
 NO_FOLDER, NO_PYTHON, NO_SCRATCH, NO_PACKAGE, NO_PROBE = 82, 83, 84, 85, 86

@@ -180,6 +180,8 @@ class ClusterConfig(_Strict):
 def read_cluster(spec: str | Path | ClusterConfig) -> ClusterConfig:
     """What ``--cluster`` names: a kind, an address, or the path of a YAML file.
 
+    ``runner:FILE`` takes from a site's file what holds inside an allocation, too.
+
     Raises
     ------
     ConfigError
@@ -192,11 +194,12 @@ def read_cluster(spec: str | Path | ClusterConfig) -> ClusterConfig:
         return ClusterConfig(kind="tcp", address=text)
     if text in ("local", "threads", "runner"):
         return ClusterConfig.model_validate({"kind": text})
+    runner, text = text.startswith("runner:"), text.removeprefix("runner:")
     path = Path(text)
     if path.suffix.lower() not in (".yaml", ".yml") and not path.is_file():
         raise ConfigError(
-            f"--cluster {text} is no kind of cluster: give local, threads, runner, tcp://HOST:PORT "
-            "or the path of a YAML file such as configs/cluster/slurm.yaml"
+            f"--cluster {text} is no kind of cluster: give local, threads, runner, runner:FILE, "
+            "tcp://HOST:PORT or the path of a YAML file such as configs/cluster/slurm.yaml"
         )
     values = read_yaml(path)
     check_keys(ClusterConfig, values, str(path))
@@ -207,4 +210,4 @@ def read_cluster(spec: str | Path | ClusterConfig) -> ClusterConfig:
         raise ConfigError(explain(error, origins, values)) from None
     if config.kind == "tcp" and config.address is None:
         raise ConfigError(f"{path}: kind tcp needs the address of the scheduler: address: tcp://HOST:8786")
-    return config
+    return config.model_copy(update={"kind": "runner"}) if runner else config

@@ -80,6 +80,23 @@ class Cluster(Protocol):
     ) -> None: ...
 
 
+def take_role(spec: str | Path | ClusterConfig | None) -> None:
+    """Inside an allocation every task runs the same command: all but the coordinator take their roles here.
+
+    To be called before a command does anything; only the coordinator's call returns. Has no effect unless
+    ``spec`` is of kind ``runner``.
+
+    Raises
+    ------
+    ClusterError
+        If there are too few tasks.
+    """
+    if spec is not None and (config := read_cluster(spec)).kind == "runner":
+        from .runner import join_allocation
+
+        join_allocation(config)
+
+
 def open_cluster(
     spec: str | Path | ClusterConfig,
     *,

@@ -26,7 +26,8 @@ from .dask_workers import SCHEDULER_SETTINGS, DaskWorkers, refuse_unknown
 from .jobqueue import SLURMRunner
 from .local import gpus
 from .protocol import GPU, SLOTS
-from .slurm import DEFAULT_MEMORY, interface_option
+from .scripts import DEFAULT_MEMORY
+from .slurm import interface_option
 
 #: Roles beside that of the workers: scheduler and coordinator.
 OTHERS = 2

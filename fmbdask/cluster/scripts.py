@@ -13,6 +13,8 @@ from pathlib import Path
 from .config import ClusterConfig, parse_walltime
 from .protocol import GPU, LARGE, SLOTS
 
+#: Workers and memory of each where neither the file nor the plan says anything [byte].
+DEFAULT_WORKERS, DEFAULT_MEMORY = 4, 2 * 10**9
 #: Exit status of a job that cannot load a module.
 MODULE_MISSING = 81
 #: Seconds that a worker looks for its scheduler before it gives up: a job whose coordinator is dead ends.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 import time
@@ -22,14 +23,12 @@ from .jobqueue import SLURMJob
 from .jobs import cancel, cancel_recorded, environment, forget_jobs, job_states, record_job
 from .keeper import Job, Keeper
 from .protocol import GPU, LARGE
-from .scripts import Pool, pools, worker_script
+from .scripts import DEFAULT_MEMORY, DEFAULT_WORKERS, Pool, pools, worker_script
 
 #: Time between two looks at the jobs [s].
 INTERVAL = 2.0
 #: Time between two attempts to ask for a job where Slurm refuses it [s].
 RETRY = 15.0
-#: Workers and memory where neither the file nor the plan says anything.
-DEFAULT_WORKERS, DEFAULT_MEMORY = 4, 2 * 10**9
 #: Between two words of a worker to the scheduler, at most [s]: what it said after so long is about now.
 HEARTBEAT = 1.0
 #: How long a job with more memory may have nothing to do [s].
@@ -374,12 +373,13 @@ def interface_option(config: ClusterConfig) -> dict[str, str]:
     ClusterError
         If this machine has no such interface; says which it has.
     """
-    name = config.scheduler_interface or config.interface
+    inside = "SLURM_JOB_ID" in os.environ  # a coordinator in a job has the network of the nodes
+    name = config.interface if inside else config.scheduler_interface or config.interface
     if name is None:
         return {}
     found = psutil.net_if_addrs()
     if name not in found:
-        setting = "scheduler_interface" if config.scheduler_interface else "interface"
+        setting = "interface" if inside or not config.scheduler_interface else "scheduler_interface"
         raise ClusterError(
             f"this machine has no network interface {name}, only {', '.join(sorted(found))}: correct "
             f"{setting} in the site's file (scheduler_interface is for where the coordinator runs)"
