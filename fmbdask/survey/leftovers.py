@@ -45,7 +45,7 @@ class Leftovers:
 
 
 def sweep(folder: RunFolder, ledger: Ledger) -> None:
-    """Remove what unfinished reductions left, and files of results but those of items begun and not reduced."""
+    """Remove what killed reductions left, and files of results but those of items begun and not reduced."""
     folder.sweep()
     reduced = set(ledger.done_counts(REDUCE))
     begun = set(ledger.done_counts()) | set(ledger.done_counts(PREPARE))
