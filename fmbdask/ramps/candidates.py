@@ -197,7 +197,10 @@ def refit(
         # what is not much larger than the flips as fitted is one of them
         dwarfs = steps.amplitude[chosen] > DWARFS * fit.amplitude[passed][:, None]
         hits[chosen] = fit.hits[passed] & (dwarfs << np.arange(dwarfs.shape[1])).sum(axis=1)
-        rate[chosen], rate_error[chosen] = fit.rate[passed], fit.rate_error[passed]
+        rate[chosen], rate_error[chosen] = rates_of(
+            ramps[chosen], used[chosen], beginnings(steps.at(chosen), used.shape[1], fit.hits[passed]),
+            p, region, rows[chosen], columns[chosen], fit.high[passed],
+        )  # fmt: skip
     # what the steps left over: before they were found, they were part of it
     own = steps.rss / _free(steps, used)
     sigma = np.sqrt(np.where(own > p.noise.noisy[amplifier] * variance, own, variance))

@@ -25,6 +25,7 @@ def rates_of(
     region: Region,
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
+    high: Bool | None = None,
 ) -> tuple[Float, Float]:
     """Rate and error of single pixels of a region.
 
@@ -36,6 +37,8 @@ def rates_of(
     region : Region
     rows, columns : (K,) arrays
         Where the pixels are in the region.
+    high : (K, N) bool array, optional
+        Reads in the upper one of two levels.
 
     Returns
     -------
@@ -46,13 +49,20 @@ def rates_of(
     variance = p.noise.pixels(p.detector.amplifier, region)[rows, columns]
     return rates_with_steps(
         ramps, used, begins, variance, p.noise.dof[amplifier], p.noise.noisy[amplifier], p.poisson, p.pattern,
-        p.noise.rates.drift,
+        p.noise.rates.drift, high,
     )  # fmt: skip
 
 
-def beginnings(steps: Steps, frames: int) -> Bool:
-    """Reads with which a new level begins, (K, frames), from fitted steps."""
+def beginnings(steps: Steps, frames: int, chosen: NDArray[np.int64] | None = None) -> Bool:
+    """Reads with which a new level begins, (K, frames), from fitted steps.
+
+    Of ramp k only step i counts for which bit i of ``chosen[k]`` is set, where that is given.
+    """
     out = np.zeros((steps.count.size, frames), np.bool_)
-    k, i = np.nonzero(np.arange(steps.frame.shape[1]) < steps.count[:, None])
+    number = np.arange(steps.frame.shape[1])
+    some = number < steps.count[:, None]
+    if chosen is not None:
+        some &= (chosen[:, None] >> number) & 1 > 0
+    k, i = np.nonzero(some)
     out[k, steps.frame[k, i]] = True
     return out

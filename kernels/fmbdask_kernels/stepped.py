@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from .covariance import factor, timing
+from .covariance import factor, solve, timing
 from .jit import ZERO, exact, kernel, stage
 from .masked import lower_median
 
@@ -89,15 +89,51 @@ def _typical(ramp, index, n, pattern, work):
     return lower_median(work, n - 1)
 
 
+@stage
+def _next(index, a, n, begins):
+    """Reads of one level: from ``a`` up to the one that is returned, exclusive."""
+    b = a + 1
+    while b < n:
+        for i in range(index[b - 1] + 1, index[b] + 1):
+            if begins[i]:
+                return b
+        b += 1
+    return b
+
+
+@stage
+def _poisson(weight, photon, link, m):
+    """Poisson variance of a sum of differences with these weights."""
+    total = 0.0
+    for i in range(m):
+        total += weight[i] * weight[i] * photon[i]
+    for i in range(m - 1):
+        total += 2.0 * weight[i] * weight[i + 1] * link[i]
+    return total
+
+
+@stage
+def _drift(weight, n, index, span, pink, sums):
+    """1/f variance of a sum of the differences of reads with these weights."""
+    sums[:] = 0.0
+    for i in range(n - 1):
+        sums[span[index[i]]] -= weight[i]
+        sums[span[index[i + 1]]] += weight[i]
+    total = 0.0
+    for k in range(sums.size):
+        for j in range(sums.size):
+            total += sums[k] * sums[j] * pink[k, j]
+    return max(total, 0.0)
+
+
 @kernel
-def _fit(ramps, used, begins, variance, dof, noisy, poisson, pattern, drift, span, pink, out):
+def _fit(ramps, used, begins, shape, variance, dof, noisy, poisson, pattern, drift, span, pink, out):
     """The loop behind :func:`rates_with_steps`."""
     pixels, frames = ramps.shape
     index, model = np.zeros(frames, np.int64), np.zeros((5, frames))
-    weight, link, unit, scale, x = np.zeros((5, frames))
-    share, weights = np.zeros(frames), np.zeros(frames)
-    spans = pink.shape[0]
-    sums = np.zeros(spans)
+    weight, link, unit, scale, d, x, g, y = np.zeros((8, frames))
+    share, tilt, photon, across = np.zeros((4, frames))
+    sums = np.zeros(pink.shape[0])
     for p in range(pixels):
         n = ZERO
         for i in range(frames):
@@ -107,70 +143,60 @@ def _fit(ramps, used, begins, variance, dof, noisy, poisson, pattern, drift, spa
         light, own = 0.0, variance[p]
         if n > 1:  # a median needs no covariance
             light = max(_typical(ramps[p], index, n, pattern, x), 0.0) * poisson
-        for turn in range(ROUNDS):
-            ratio = light / own
-            total, weighted, square, trace, quantum, free = 0.0, 0.0, 0.0, 0.0, 0.0, ZERO - 1
+        for _ in range(ROUNDS):
+            ratio, free, trace = light / own, ZERO - 1, 0.0
+            # products of time, ramp and shape with the inverse covariance between them
+            time, time_ramp, ramp, time_shape, shapes, shape_ramp = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             a = ZERO
             while a < n:
-                b = a + 1
-                while b < n:
-                    new = False
-                    for i in range(index[b - 1] + 1, index[b] + 1):
-                        new = new or begins[p, i]
-                    if new:
-                        break
-                    b += 1
+                b = _next(index, a, n, begins[p])
                 m = b - a - 1
                 if m > 0:
                     timing(pattern, index[a:b], model)
-                    total += factor(model, m, ratio, weight, link, unit, scale)
+                    time += factor(model, m, ratio, weight, link, unit, scale)
                     trace += trace_of_inverse(model[:, :m], ratio)
                     free += m
-                    x[0] = (ramps[p, index[a + 1]] - ramps[p, index[a]]) * weight[0]
-                    square += x[0] * x[0] / weight[0]
-                    for i in range(1, m):
-                        d = ramps[p, index[a + i + 1]] - ramps[p, index[a + i]]
-                        x[i] = (d + link[i - 1] * x[i - 1]) * weight[i]
-                        square += x[i] * x[i] / weight[i]
-                    for i in range(m - 1, -1, -1):
-                        if i < m - 1:
-                            x[i] += link[i] * weight[i] * x[i + 1]
-                        weighted += model[0, i] * x[i]
-                        quantum += unit[i] * unit[i] * model[2, i]
-                        if i < m - 1:
-                            quantum += 2.0 * unit[i] * unit[i + 1] * model[4, i]
-                        share[a + i] = unit[i]
+                    for i in range(m):
+                        first, second = index[a + i], index[a + i + 1]
+                        d[i] = ramps[p, second] - ramps[p, first]
+                        g[i] = np.float64(shape[p, second]) - np.float64(shape[p, first])
+                    ramp += solve(d, m, weight, link, x)
+                    shapes += solve(g, m, weight, link, y)
+                    for i in range(m):
+                        time_ramp += model[0, i] * x[i]
+                        time_shape += model[0, i] * y[i]
+                        shape_ramp += g[i] * x[i]
+                        share[a + i], tilt[a + i] = unit[i], y[i]
+                        photon[a + i], across[a + i] = model[2, i], model[4, i]
+                    across[b - 2] = 0.0
                 if b < n:
-                    share[b - 1] = 0.0
+                    share[b - 1] = tilt[b - 1] = photon[b - 1] = across[b - 1] = 0.0
                 a = b
-            if not total > 0.0:
+            if shapes > 0.0:
+                trace -= _poisson(tilt, photon, across, n - 1) / shapes
+                lean = time_shape / shapes
+                time -= lean * time_shape
+                time_ramp -= lean * shape_ramp
+                ramp -= shape_ramp * shape_ramp / shapes
+                free -= 1
+                for i in range(n - 1):
+                    share[i] -= lean * tilt[i]
+            if not time > 0.0 or free < 0:
                 break
-            rate = weighted / total
-            rss = max(square - weighted * rate, 0.0)
-            trace -= quantum / total
-            out[0, p], out[1, p] = rate, math.sqrt(own / total)
-            if turn == ROUNDS - 1:
-                break
-            now = read_variance(rss, light, trace, free - ratio * trace, variance[p], dof[p], noisy[p])
+            for i in range(n - 1):
+                share[i] /= time
+            trace -= _poisson(share, photon, across, n - 1) * time
+            rate = time_ramp / time
+            spread = own / time
+            if drift > 0.0:
+                spread += own * drift * _drift(share, n, index, span, pink, sums)
+            out[0, p], out[1, p] = rate, math.sqrt(spread)
+            left = max(ramp - time_ramp * rate, 0.0)
+            now = read_variance(left, light, trace, free - ratio * trace, variance[p], dof[p], noisy[p])
             lit = max(rate, 0.0) * poisson
             if abs(now - own) <= 1e-3 * own and abs(lit - light) <= 1e-3 * (light + 1e-3 * own):
                 break
             light, own = lit, now
-        if drift > 0.0 and total > 0.0:
-            for i in range(n):
-                weights[i] = 0.0
-            for i in range(n - 1):
-                weights[i] -= share[i] / total
-                weights[i + 1] += share[i] / total
-            for k in range(spans):
-                sums[k] = 0.0
-            for i in range(n):
-                sums[span[index[i]]] += weights[i]
-            extra = 0.0
-            for k in range(spans):
-                for j in range(spans):
-                    extra += sums[k] * sums[j] * pink[k, j]
-            out[1, p] = math.sqrt(own / total + own * drift * max(extra, 0.0))
 
 
 def _spans(times: Float) -> tuple[NDArray[np.int64], Float]:
@@ -193,6 +219,7 @@ def rates_with_steps(
     poisson: float,
     pattern: Float,
     drift: float = 0.0,
+    shape: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Rate of ramps with steps at known reads, whatever their sizes, by generalised least squares.
 
@@ -213,6 +240,8 @@ def rates_with_steps(
         From :func:`fmbdask_kernels.covariance.read_pattern`.
     drift : float
         1/f variance per natural logarithm of frequency over the read variance.
+    shape : (K, N) bool array, optional
+        Reads in the upper one of two levels, whose distance is fitted as well.
 
     Returns
     -------
@@ -227,8 +256,9 @@ def rates_with_steps(
     own, known, most = (
         np.array(np.broadcast_to(np.asarray(v, np.float64), pixels)) for v in (variance, dof, noisy)
     )
+    levels = np.zeros(data.shape, np.bool_) if shape is None else np.ascontiguousarray(shape, np.bool_)
     _fit(
-        data, np.ascontiguousarray(used, np.bool_), np.ascontiguousarray(begins, np.bool_), own, known, most,
-        float(poisson), pattern, float(drift), span, pink, out,
+        data, np.ascontiguousarray(used, np.bool_), np.ascontiguousarray(begins, np.bool_), levels, own,
+        known, most, float(poisson), pattern, float(drift), span, pink, out,
     )  # fmt: skip
     return out[0], out[1]

@@ -62,6 +62,7 @@ class Telegraph(NamedTuple):
     fit_quality: Float
     chi2: Float
     hits: NDArray[np.int64]
+    high: NDArray[np.bool_]
 
 
 @stage
@@ -100,7 +101,7 @@ def describe(p, ramp, index, n, sigma, slope, total, rss, fit, reads, path, out,
 @kernel
 def _fit(
     ramps, used, variance, dof, rho, rho_floor, poisson, pattern, count, frame, size, rss_steps,
-    out, counts, hit_bits,
+    out, counts, hit_bits, high,
 ):  # fmt: skip
     """The loop behind :func:`fit_telegraph`."""
     pixels, frames = ramps.shape
@@ -208,6 +209,8 @@ def _fit(
                 continue
             margin = min(margin, fit[0] - rival)
             describe(p, ramps[p], index, n, sigma, slope, total, rss, fit, reads, best, out, counts)
+            for i in range(n):
+                high[p, index[i]] = best[i] > 0
             steps_up, k = 0, 0
             for i in range(steps):
                 while k < n - 2 and index[k + 1] < frame[p, i]:
@@ -262,7 +265,8 @@ def fit_telegraph(
         in the high state; ``dwell_high``, ``dwell_low`` [reads], reads in a state per exit from it; ``level``
         [DN] of the low state at the first read in use; ``rate``, ``rate_error`` [DN per mean interval];
         ``fit_quality``, R^2 of the two levels once the slope is removed; ``chi2`` left over [read variances];
-        ``hits``, bit i set where step i of ``steps`` dwarfs the flips and was taken out as a hit.
+        ``hits``, bit i set where step i of ``steps`` dwarfs the flips and was taken out as a hit; ``high``
+        (K, N), the reads in the high state.
         Fitted values are NaN where ``margin`` never came out positive.
     """
     data = np.ascontiguousarray(ramps, np.float32)
@@ -271,7 +275,7 @@ def fit_telegraph(
     out[:2] = 0.0
     counts = np.zeros((3, pixels), np.int32)
     counts[1] = -1
-    hits = np.zeros(pixels, np.int64)
+    hits, high = np.zeros(pixels, np.int64), np.zeros(data.shape, np.bool_)
     _fit(
         data,
         np.ascontiguousarray(used, np.bool_),
@@ -288,8 +292,9 @@ def fit_telegraph(
         out,
         counts,
         hits,
+        high,
     )
-    return Telegraph(*out[:3], *counts, *out[3:], hits)  # type: ignore[call-arg]
+    return Telegraph(*out[:3], *counts, *out[3:], hits, high)  # type: ignore[call-arg]
 
 
 def is_telegraph(

@@ -27,9 +27,10 @@ UNEVEN = read_pattern([1.0, 2.5, 4.5, 6.5, 9.0, 12.5, 17.0, 19.0], [1, 2, 2, 2, 
     drift=st.sampled_from([0.0, 0.01]),
     dof=st.sampled_from([4.0, 1e6]),
     count=st.integers(0, 2),
+    flips=st.booleans(),
 )
 def test_ramps_with_steps_and_gaps_equal_dense_algebra(
-    seed: int, even: bool, light: float, drift: float, dof: float, count: int
+    seed: int, even: bool, light: float, drift: float, dof: float, count: int, flips: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     pattern = read_pattern(np.arange(14)) if even else UNEVEN
@@ -42,9 +43,12 @@ def test_ramps_with_steps_and_gaps_equal_dense_algebra(
     begins[steps] = True
     for k in steps:
         ramp[k:] += 1e4
-    ramp = ramp.astype(np.float32).astype(np.float64)
-    want = dense.with_steps(ramp, used, steps, 400.0, dof, 4.0, 1.0, pattern, drift)
-    got = rates_with_steps(ramp[None], used[None], begins[None], 400.0, dof, 4.0, 1.0, pattern, drift)
+    high = rng.random(n) < 0.5 if flips and n > 10 else np.zeros(n, bool)
+    ramp = (ramp + 200 * high).astype(np.float32).astype(np.float64)
+    want = dense.with_steps(ramp, used, steps, 400.0, dof, 4.0, 1.0, pattern, drift, high.astype(float))
+    got = rates_with_steps(
+        ramp[None], used[None], begins[None], 400.0, dof, 4.0, 1.0, pattern, drift, high[None]
+    )
     np.testing.assert_allclose([g[0] for g in got], want, rtol=2e-5, atol=1e-5)
 
 

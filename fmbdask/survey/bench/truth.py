@@ -153,7 +153,7 @@ def one_exposure(setting: Setting, size: Size, number: int) -> dict[str, pd.Data
         "exposures": judged.scores,
         "events": judged.events,
         "detections": judged.detections,
-        "slopes": judge_slopes(found, true, config, seed),
+        "slopes": judge_slopes(ramp, found, true, config, seed),
         "missed": judged.missed,
         "false": judged.false,
     }

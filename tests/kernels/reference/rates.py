@@ -31,13 +31,19 @@ def read_variance(rss, light, poisson, white, variance, dof, noisy):  # type: ig
     return max((free * own + dof * variance) / (free + dof), 0.1 * variance)
 
 
-def projector(pattern: Array, index: Array, steps: list[int], ratio: float) -> tuple[Array, Array, float]:
+def projector(
+    pattern: Array, index: Array, steps: list[int], ratio: float, shape: Array | None = None
+) -> tuple[Array, Array, float]:
     """Inverse covariance of the differences that hold no step, weights of the rate, information."""
     whole = covariance(pattern, index, ratio)
     keep = np.array([not any(a < k <= b for k in steps) for a, b in pairwise(index)])
     inverse = np.zeros_like(whole)
     inverse[np.ix_(keep, keep)] = np.linalg.inv(whole[np.ix_(keep, keep)])
     dt = np.diff(pattern[0, index])
+    if shape is not None:
+        bend = np.diff(shape[index])
+        if bend @ inverse @ bend > 0:
+            inverse = inverse - np.outer(inverse @ bend, inverse @ bend) / (bend @ inverse @ bend)
     unit = inverse @ dt
     total = float(dt @ unit)
     return inverse - np.outer(unit, unit) / total, unit / total, total
@@ -45,7 +51,7 @@ def projector(pattern: Array, index: Array, steps: list[int], ratio: float) -> t
 
 def with_steps(
     ramp: Array, used: Array, steps: list[int], variance: float, dof: float, noisy: float, poisson: float,
-    pattern: Array, drift: float,
+    pattern: Array, drift: float, shape: Array | None = None,
 ) -> tuple[float, float]:  # fmt: skip
     """Rate and error of one ramp; its own noise is found in three rounds."""
     index = np.flatnonzero(used)
@@ -54,8 +60,11 @@ def with_steps(
     light, own = max(quotients[(quotients.size + 1) // 2 - 1], 0.0) * poisson, variance
     unit_light = covariance(pattern, index, 1.0) - covariance(pattern, index, 0.0)
     free = sum(not any(a < k <= b for k in steps) for a, b in pairwise(index)) - 1
+    if shape is not None:
+        moves = [shape[a] != shape[b] and not any(a < k <= b for k in steps) for a, b in pairwise(index)]
+        free -= any(moves)
     for _ in range(3):
-        left, weight, total = projector(pattern, index, steps, light / own)
+        left, weight, total = projector(pattern, index, steps, light / own, shape)
         rate = float(weight @ d)
         error = own / total
         final = own
