@@ -27,6 +27,9 @@ ROUNDS = 4
 QUIET = 0.5
 #: Cells whose pixels rise by this share of the reach, all of them, and stay, are hit: no offset does that.
 FULL = 0.98
+#: A block holds a great event when so many cells rise by so many of their standard deviations and stay: its
+#: halo may cover a row from end to end of the block.
+GREAT_CELLS, GREAT = 3, 6.0
 
 
 class Cells:
@@ -37,7 +40,7 @@ class Cells:
         self.values: list[NDArray[np.float32]] = []
         self.pixels: list[Int] = []
         self.group: list[Int] = []
-        self.rows: list[tuple[Region, Int, Bool, NDArray[np.float32], float]] = []
+        self.rows: list[tuple[Region, Int, Bool, NDArray[np.float32], Bool]] = []
 
     def add(
         self,
@@ -71,7 +74,7 @@ class Cells:
         self.values.append(_without_hit(mean, reach))
         self.pixels.append(count.ravel()[some])
         self.group.append(np.tile(group[order][starts], bands.size)[some])
-        self.rows.append((block, group, good, row_sums, reach))
+        self.rows.append((block, group, good, row_sums, _great(mean)))
 
     def of_groups(self) -> tuple[Float, Int]:
         """Common difference of each group, (M, groups) [DN], and its pixels (groups,).
@@ -97,13 +100,13 @@ class Cells:
     def of_rows(self, group: Float) -> tuple[Float, Int]:
         """Common difference of each row less that of its groups, (M, ny) [DN], and its pixels (ny,).
 
-        Zero where too few cells of a row are quiet.
+        Zero where too few cells of a row are quiet, or all its blocks hold a great event.
         """
         m, groups, rows = self.shape
         out, pixels = np.zeros((m, rows)), np.zeros(rows, np.int64)
         for span in sorted({(b.y0, b.y1) for b, *_ in self.rows}):
             parts, counts = [], []
-            for block, own, good, sums, reach in self.rows:
+            for block, own, good, sums, great in self.rows:
                 if (block.y0, block.y1) != span:
                     continue
                 starts = np.arange(0, good.shape[1], CELL)
@@ -111,7 +114,8 @@ class Cells:
                 # pixels of each group in each cell of each row
                 member = good[:, :, None] & (own[:, None] == np.arange(groups))
                 share = np.add.reduceat(member.astype(np.float64), starts, axis=1)
-                mean = _without_hit(np.divide(sums, np.maximum(count, 1), dtype=np.float32), reach)
+                mean = np.divide(sums, np.maximum(count, 1), dtype=np.float32)
+                mean[great] = np.nan
                 of_groups = np.einsum("mg,ycg->myc", group, share / np.maximum(count, 1)[..., None])
                 parts.append(np.where(count > 0, mean - of_groups, np.nan))
                 counts.append(count)
@@ -168,6 +172,15 @@ def _cells_of(group: Int) -> tuple[Int, Int]:
     key = np.arange(group.size) // CELL * (int(group.max()) + 1) + group
     order = np.argsort(key, kind="stable")
     return order, np.flatnonzero(np.r_[True, np.diff(key[order]) > 0])
+
+
+def _great(mean: NDArray[np.float32]) -> Bool:
+    """Reads in which cells (M, cells) of a block show a great event."""
+    own = np.asarray(mean, np.float64)
+    own = own - _median(own, 0)
+    high = own > GREAT * MAD_SIGMA * _median(np.abs(own), 0)
+    high[:-1] &= own[1:] > -own[:-1] / 2
+    return np.asarray(high.sum(axis=1) >= GREAT_CELLS)
 
 
 def _without_hit(mean: NDArray[np.float32], reach: float) -> NDArray[np.float32]:

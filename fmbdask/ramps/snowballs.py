@@ -15,6 +15,8 @@ Bool = NDArray[np.bool_]
 
 #: Relative error below which a step is not believed: real halos are not exactly exponential.
 MODEL_ERROR = 0.03
+#: Least saturated pixels of a core, and the least share of its disk that they fill: wells differ in depth.
+CORE_PIXELS, CORE_FILL = 9, 0.8
 #: Least pixels of a ring, and least rings of a first fit.
 RING_PIXELS, RINGS = 3, 3
 #: Share of the noise of a pixel from which the halo covers it: the profile is uncertain where it is faint.
@@ -92,7 +94,7 @@ def fit_halo(
     core : (h, w) bool array
         Pixels that the event saturated; may be empty.
     centre : (float, float)
-        Row and column of the event in the window; the centroid of ``core`` replaces it where there is one.
+        Row and column of the event in the window; the centroid of a full ``core`` replaces it.
     sigma : (h, w) array
         Noise of one read of every pixel [DN].
     error : (h, w) array, optional
@@ -104,13 +106,16 @@ def fit_halo(
     -------
     Halo
     """
-    if np.count_nonzero(core) >= RING_PIXELS:
+    full = _fills_a_disk(core)
+    if full:
         y, x = np.nonzero(core)
         centre = float(y.mean()), float(x.mean())
     good = valid & ~core & np.isfinite(steps) & (sigma > 0)
     core_radius = math.sqrt(np.count_nonzero(core) / math.pi)
     if not good.any():
         return _without(core, core_radius, centre)
+    if not full:
+        core_radius = 0.0
     noise = float(np.median(sigma[good]))
     rows, columns = (np.arange(n, dtype=np.float64) for n in steps.shape)
     distance = np.hypot(rows[:, None] - centre[0], columns - centre[1])
@@ -121,6 +126,7 @@ def fit_halo(
     if core_radius == 0:
         core_radius = _flat_core(radius, profile, spread)
         inner = _bright_disk(steps, good, distance, core_radius, radius, profile)
+        inner = inner | core
         if inner.any():
             core_radius = math.sqrt(np.count_nonzero(inner) / math.pi)
     use = radius > core_radius + 0.5 * (core_radius > 0)
@@ -143,6 +149,15 @@ def fit_halo(
     ratio = _axis_ratio(standing)
     expected = np.where(inner, 0.0, halo).astype(np.float32)
     return Halo(end, core_radius, amplitude, scale, ratio, (fitted.y, fitted.x), covered, expected)
+
+
+def _fills_a_disk(core: Bool) -> bool:
+    """Whether saturated pixels are the core: not few, and not scattered over one that is about full."""
+    y, x = np.nonzero(core)
+    if y.size < CORE_PIXELS:
+        return False
+    # the square of the radius of a disk is four times the mean of the two second moments
+    return y.size >= CORE_FILL * math.pi * 2 * float(y.var() + x.var())
 
 
 def _without(core: Bool, radius: float, centre: tuple[float, float]) -> Halo:

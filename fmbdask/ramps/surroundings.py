@@ -27,13 +27,12 @@ ROWS = 32
 RHO_FLOOR = 1e-4
 #: Growth is followed over so many reads after the first one of a snowball, and said from so many on.
 GROWTH_READS, LEAST_READS = 8, 3
-#: Reads before a snowball whose mean is its ground.
-GROUND_READS = 4
+#: Reads before a snowball that its ground is a line through, and fewest that tell a slope.
+GROUND_READS, SLOPE_READS = 16, 4
 #: The edge of a snowball is where so many times the noise of a read, or half of its largest step, is passed.
 EDGE_NOISE, EDGE_SHARE = 30.0, 0.5
-#: Shares of the pixels of a ring that are beyond the edge between which the ring lies on it; single hits
-#: make fewer.
-ON_EDGE = (0.25, 0.75)
+#: Share of the pixels of a ring that single hits may lift beyond the edge.
+STRAY = 0.05
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def look_around(
         before, after = (data[p.used[k]] >= level for k in (max(at - 1, 0), at))
         core[here] = after & ~before
         distance = np.hypot(y + part.y0 - centre[0], x + part.x0 - centre[1])
-        growth.add(ramps, used, held.rate, distance)
+        growth.add(ramps, used, distance)
     return Surroundings(*out, reads, core, sigma, growth.rate())
 
 
@@ -144,21 +143,27 @@ class _Growth:
         self.pixels = np.zeros(0, np.int64)
         self.beyond = np.zeros((self.stop - at, 0), np.int64)
 
-    def add(self, ramps: Float, used: Bool, rate: Float, distance: NDArray[np.float64]) -> None:
+    def add(self, ramps: Float, used: Bool, distance: NDArray[np.float64]) -> None:
         """Count the pixels of some ramps."""
         first = max(self.at - GROUND_READS, 0)
-        good = used[:, first : self.at]
-        count = good.sum(axis=1)
-        known = count > 0
+        known = used[:, first : self.at].any(axis=1)
         if not known.any():
             return
-        time = self.p.pattern[0].astype(np.float32)
-        slope = np.where(np.isfinite(rate), rate, np.float32(0))[known, None]
-        straight = ramps[known, first : self.stop] - slope * (time[first : self.stop] - time[self.at])
-        before = straight[:, : self.at - first]
-        ground = np.where(good[known], before, 0).sum(axis=1, keepdims=True) / count[known, None]
+        weight = used[known, first : self.at].astype(np.float32)
+        count = weight.sum(axis=1, keepdims=True)
+        time = (self.p.pattern[0, first : self.stop] - self.p.pattern[0, self.at]).astype(np.float32)
+        before, after = time[: self.at - first], time[self.at - first :]
+        counts = np.where(weight > 0, ramps[known, first : self.at], np.float32(0))
+        middle = (weight * before).sum(axis=1, keepdims=True) / count
+        ground = counts.sum(axis=1, keepdims=True) / count
+        away = weight * (before - middle)
+        power = (away * away).sum(axis=1, keepdims=True)
+        # not the rate of the whole ramp: what grows slowly passes for light
+        slope = (away * counts).sum(axis=1, keepdims=True) / np.maximum(power, np.float32(1e-9))
+        slope = np.where(count >= SLOPE_READS, slope, np.float32(0))
+        rise = ramps[known, self.at : self.stop] - (ground + slope * (after - middle))
         # a read that is not used any more is full
-        beyond = ~used[known, self.at : self.stop] | (straight[:, self.at - first :] - ground >= self.level)
+        beyond = ~used[known, self.at : self.stop] | (rise >= self.level)
         ring = distance[known].astype(np.int64)
         size = max(self.pixels.size, int(ring.max()) + 1)
         self.pixels = np.bincount(ring, minlength=size) + np.pad(self.pixels, (0, size - self.pixels.size))
@@ -170,8 +175,7 @@ class _Growth:
         if self.stop - self.at <= LEAST_READS or not self.pixels.size:
             return float("nan")
         share = self.beyond / np.maximum(self.pixels, 1)
-        low, high = ON_EDGE
-        radius = np.clip((share - low) / (high - low), 0, 1).sum(axis=1)
+        radius = np.clip((share - STRAY) / (1 - STRAY), 0, 1).sum(axis=1)
         t = self.p.used[self.at : self.stop].astype(np.float64)
         t -= t.mean()
         return float((t * radius).sum() / (t * t).sum())
