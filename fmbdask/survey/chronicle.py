@@ -7,7 +7,6 @@ that froze and was replaced leaves nothing behind, not even a lock on the index.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..errors import RunError
 from ..store.run.epochs import Reign
 from ..store.run.folder import RunFolder
 from ..store.run.journal import JournalWriter, journal_path, read_journal
@@ -150,7 +150,7 @@ def open_ledger(folder: RunFolder) -> Ledger:
     """Open the ledger, anew if a process that no longer reigns holds it: it is only an index."""
     try:
         return Ledger.open(folder)
-    except sqlite3.OperationalError as error:
+    except RunError as error:
         if "locked" not in str(error):
             raise
     for path in folder.path.glob(folder.ledger_file.name + "*"):

@@ -41,6 +41,7 @@ class Maker:
             items = {item.index: self.current(item) for item in self.reduced}
             items[WHOLE_RUN] = self.current(whole_run(units[0].stage))
             wanted = [Unit(units[0].stage, index, REDUCE) for index in items if index != WHOLE_RUN]
+            wanted += [Unit(stage, WHOLE_RUN, REDUCE) for stage in range(units[0].stage)]
             known = {unit: part for unit in wanted if (part := self.chronicle.part(unit))}
         else:
             items = {index: self.current(self.items[index]) for index in indices}

@@ -102,6 +102,7 @@ class Plan:
             "layout": LAYOUT,
             "name": self.config.name,
             "pipeline": self.config.pipeline,
+            "stages": [stage.name for stage in make(self.config).stages],
             "config": self.config.as_json(),
             "config_file": self.config_file,
             "cluster": self.cluster,
