@@ -8,6 +8,7 @@ ignored.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -53,7 +54,10 @@ class JournalWriter:
     """
 
     def __init__(self, path: Path, before_sync: Callable[[], None] | None = None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # a file of this name is not the journal
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
         self.path = path
         self._before_sync = before_sync
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
