@@ -44,7 +44,7 @@ def check(
             wrong += 1
             typer.echo(f"{checked.pool}: {finding}")
     if wrong:
-        typer.echo(f"Error: {wrong} settings of {site} want a look", err=True)
+        typer.echo(f"Error: correct {site} and check again", err=True)
         raise typer.Exit(1)
     typer.echo(f"{site} is right")
 

@@ -41,8 +41,9 @@ NO_FOLDER, NO_PYTHON, NO_SCRATCH, NO_PACKAGE, NO_PROBE = 82, 83, 84, 85, 86
 PATIENCE, INTERVAL = 180.0, 0.5
 NAME = "fmbdask-check"
 
-#: Reasons for which a job waits for ever, the setting they are about, and the cure.
+#: Reasons for which a job waits for ever, the setting they are about (or none), and the cure.
 WAITS = (
+    ("PartitionConfig", "", ""),
     ("TimeLimit|MaxWall", "walltime", "ask for less, `sinfo -o '%R %l'` shows the limits"),
     ("Account", "account", "`sacctmgr show associations user=$USER` shows yours"),
     ("Mem", "memory", "ask for less, or for another queue"),
@@ -103,8 +104,9 @@ def check(
     try:
         interface = interface_option(config)
     except ClusterError as error:
+        problem, _, cure = str(error).partition(": ")
         setting = "scheduler_interface" if config.scheduler_interface else "interface"
-        return [Checked("cpu", (Finding(setting, str(error), "then check again"),))]
+        return [Checked("cpu", (Finding(setting, problem, cure),))]
     workers = DEFAULT_WORKERS if config.workers is None else config.workers
     kinds = [p for p in pools(config, workers, config.memory or DEFAULT_MEMORY).values() if p.jobs]
     base = (folder or Path.cwd()).absolute()
@@ -241,8 +243,11 @@ def judge(config: ClusterConfig, pool: Pool, job: str, state: JobState, place: P
     """What the end of a job says of the settings."""
     if not state.is_over:
         stuck = cannot_begin(state)
-        if stuck:
-            section = "" if pool.name == "cpu" or stuck[0] == "account" else f"{pool.name}."
+        section = "" if pool.name == "cpu" else f"{pool.name}."
+        if stuck and not stuck[0]:
+            finding = too_large(pool, section, f"no node suits job {job} ({state.reason})")
+        elif stuck:
+            section = "" if stuck[0] == "account" else section
             finding = Finding(f"{section}{stuck[0]}", f"job {job} waits for ever ({state.reason})", stuck[1])
         else:
             finding = Finding(
@@ -253,7 +258,7 @@ def judge(config: ClusterConfig, pool: Pool, job: str, state: JobState, place: P
         return Checked(pool.name, (finding,))
     status = exit_status(job)
     answer = place / f"{pool.name}.json"
-    where = f"on node {state.node}" if state.node else "on its node"
+    where = f"node {state.node}" if state.node else "its node"
     if status or not answer.is_file():
         return Checked(pool.name, (failed(config, status, where, place, last_line(place, pool), state),))
     found = json.loads(answer.read_text())
@@ -275,45 +280,47 @@ def failed(config: ClusterConfig, status: int, where: str, place: Path, log: str
     known = {
         NO_FOLDER: Finding(
             "folder",
-            f"{place.parent} cannot be seen {where}",
+            f"{place.parent} cannot be seen on {where}",
             "run where all nodes see the folder, and write runs to such a place",
         ),
         MODULE_MISSING: Finding(
-            "modules", f"one cannot be loaded {where}{said}", "`module avail` shows them"
+            "modules", f"one cannot be loaded on {where}{said}", "`module avail` shows them"
         ),
         NO_PYTHON: Finding(
-            "python", f"{python} does not run {where}{said}", "name one that nodes see, or load its module"
+            "python", f"{python} does not run on {where}{said}", "name one that nodes see, or load its module"
         ),
         NO_SCRATCH: Finding(
-            "scratch", f"{config.scratch} cannot be written {where}{said}", "name a folder of the node's own"
+            "scratch",
+            f"{config.scratch} cannot be written on {where}{said}",
+            "name a folder of the node's own",
         ),
         NO_PACKAGE: Finding(
             "python",
-            f"{python} {where} cannot import fmbdask{said}",
+            f"{python} on {where} cannot import fmbdask{said}",
             "install it there, or name the interpreter of an environment that all nodes see",
         ),
     }
     if status in known:
         return known[status]
     how = f"ended as {state.state} with exit status {status}{said}"
-    return Finding("prologue", f"the job {how} {where}", "look at it with `fmbdask cluster script`")
+    return Finding("prologue", f"the job {how} on {where}", "look at it with `fmbdask cluster script`")
 
 
 def differences(config: ClusterConfig, found: dict[str, Any], where: str) -> Iterator[Finding]:
     """What a job that ran found wrong."""
     if found["version"] != (here := installed_version()):
         yield Finding(
-            "python", f"fmbdask {found['version']} {where}, {here} here", "install the same version"
+            "python", f"fmbdask {found['version']} on {where}, {here} here", "install the same version"
         )
     names = [name for name in found["interfaces"] if name != "lo"]
     if config.interface and config.interface not in found["interfaces"]:
         cure = (
             f"there are {', '.join(names)}; where the coordinator's differs, set scheduler_interface as well"
         )
-        yield Finding("interface", f"there is no {config.interface} {where}", cure)
+        yield Finding("interface", f"there is no {config.interface} on {where}", cure)
     elif found["reached"]:
         cure = f"set interface to one of {', '.join(names)}, and scheduler_interface to one that nodes reach"
-        yield Finding("interface", f"this machine cannot be reached {where} ({found['reached']})", cure)
+        yield Finding("interface", f"this machine cannot be reached from {where} ({found['reached']})", cure)
 
 
 def exit_status(job: str) -> int:

@@ -88,7 +88,7 @@ def slurm(*command: str) -> str:
             f"{command[0]} has not answered in {PATIENCE:.0f} s: is Slurm's controller up?"
         ) from None
     if done.returncode:
-        text = " ".join((done.stderr or done.stdout).split())
+        text = " ".join((done.stderr or done.stdout).replace(f"{command[0]}: error: ", "").split())
         raise ClusterError(f"{command[0]} failed: {text or f'exit status {done.returncode}'}")
     return done.stdout
 
