@@ -71,9 +71,9 @@ def _start(header: Mapping[str, Any]) -> str:
             clock = str(header.get(time, "")).strip()
             text = f"{text}T{clock}" if clock else ""
         if text:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, OverflowError):
                 moment = datetime.fromisoformat(text)
-                return moment.replace(tzinfo=moment.tzinfo or UTC).isoformat()
+                return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).isoformat()
     with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
         days = float(header["EXPSTART"]) - MJD_1970
         return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=days)).isoformat()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,6 +230,10 @@ def prior_of(
             f"{history.time_unit}: give --frame-time"
         )
     seconds = detector.shape[0] * float(detector.times[-1] - detector.times[0])
-    return expect(
+    prior = expect(
         history, (detector.shape[2], detector.shape[3]), seconds=seconds, started=started, name=str(path)
     )
+    if fingerprint(ramp, detector) in history.fingerprints:
+        note = "this exposure is part of the history and speaks for itself: build one without it to judge it"
+        prior = replace(prior, notes=(*prior.notes, note))
+    return prior

@@ -220,12 +220,19 @@ def reason(path: Path, error: Exception) -> str:
 
 
 def _summary(found: Detection) -> str:
-    """Count the events of each kind, and say what was decided."""
+    """Count the events of each kind, say what chance makes of noise, and what was decided.
+
+    Noise steps downwards as often as upwards, and no hit does: negative steps show what chance really did.
+    """
     counts = found.events["type"].value_counts()
     kinds = [
         f"{counts.get(k, 0)} {k.replace('_', ' ')}" for k in ("cosmic_ray", "telegraph_noise", "snowball")
     ]
-    return "; ".join([", ".join(kinds), *found.info["notes"]])
+    chance = (
+        f"{found.info['false_alarms_expected']:.2g} false alarms expected, "
+        f"{found.info['negative_steps_beyond_threshold']} negative steps beyond the threshold"
+    )
+    return "; ".join([", ".join(kinds), chance, *found.info["notes"]])
 
 
 def ingest_exposures(

@@ -100,6 +100,7 @@ def test_what_is_missing_or_damaged_is_said_in_a_sentence(tmp_path: Path) -> Non
         ({"INSTRUME": "NIRCAM", "DETECTOR": "NRCA1"}, ("NIRCAM-NRCA1", "")),
         ({"INSTRUME": "X", "DATE-OBS": "2026-03-01T10:00:00"}, ("X", "2026-03-01T10:00:00+00:00")),
         ({"DATE-OBS": "2026-03-01", "TIME-OBS": "10:00:00.5"}, ("", "2026-03-01T10:00:00.500000+00:00")),
+        ({"DATE-BEG": "2026-03-01T01:00:00+02:00"}, ("", "2026-02-28T23:00:00+00:00")),
         ({"EXPSTART": 61100.5}, ("", "2026-03-01T12:00:00+00:00")),
         ({"DATE-OBS": "first of March", "EXPSTART": "soon"}, ("", "")),
         ({"EXPSTART": 1e300}, ("", "")),
