@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import ramps
+    from . import ramps, survey
     from .store.ramps import open_ramp
 
-__all__ = ["open_ramp", "ramps"]
+__all__ = ["open_ramp", "ramps", "survey"]
 
 
 def __getattr__(name: str) -> Any:

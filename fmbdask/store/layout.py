@@ -34,6 +34,9 @@ def create_array(
     chunks: Sequence[int],
     dims: Sequence[str],
     attrs: Mapping[str, Any] | None = None,
+    *,
+    shards: Sequence[int] | None = None,
+    fill: float | None = None,
 ) -> zarr.Array[Any]:
     """Create an array whose every chunk is written, zero or not: a missing one is then an error."""
     return group.create_array(
@@ -41,6 +44,8 @@ def create_array(
         shape=tuple(shape),
         dtype=np.dtype(dtype),
         chunks=tuple(chunks),
+        shards=None if shards is None else tuple(shards),
+        fill_value=fill,
         compressors=codec(),
         dimension_names=tuple(dims),
         attributes=dict(attrs or {}),

@@ -227,7 +227,7 @@ def make_items(
         An input that cannot be used becomes one with a ``problem``.
     """
     told = [f for f in found if f.shape and f.dtype]
-    if told and len(told) == len(found):
+    if told and len(told) == len(found) and not getattr(pipeline, "together", False):
         items = _told_items(pipeline, told, first, progress)
     else:
         items = _described_items(pipeline, found, first, progress)

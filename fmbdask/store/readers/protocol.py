@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -75,6 +75,9 @@ class RampSource(Protocol):
     def read(self, region: Region) -> NDArray[Any]:
         """Read one region: (T, ny, nx), C-contiguous."""
 
+    def read_frames(self, region: Region, frames: Sequence[int]) -> NDArray[Any]:
+        """Read some frames of one region: (frames, ny, nx), C-contiguous."""
+
     def read_flags(self, region: Region) -> NDArray[np.uint8]:
         """Read the flags of one region: bit 1 do not use, bit 2 saturated."""
 
@@ -108,6 +111,10 @@ class Exposure(ABC):
     @abstractmethod
     def read(self, region: Region) -> NDArray[Any]:
         """Read one region: (T, ny, nx), C-contiguous."""
+
+    def read_frames(self, region: Region, frames: Sequence[int]) -> NDArray[Any]:
+        """Read some frames of one region: (frames, ny, nx), C-contiguous."""
+        return np.ascontiguousarray(self.read(region)[list(frames)])
 
     def read_flags(self, region: Region) -> NDArray[np.uint8]:
         """Flag the values that are not finite as do-not-use (bit 1)."""
