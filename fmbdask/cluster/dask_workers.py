@@ -65,7 +65,7 @@ class DaskWorkers:
         self, options: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any]]
     ) -> SpecCluster:
         """Start a scheduler in this process, workers, and a client."""
-        options = {"dashboard": False, "dashboard_address": None} | dict(options)
+        options = {"dashboard": False, "dashboard_address": "127.0.0.1:0"} | dict(options)
         if has_dashboard():
             options |= {"dashboard": True, "dashboard_address": ":0"}
         with dask.config.set(SCHEDULER_SETTINGS):

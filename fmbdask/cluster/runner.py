@@ -93,7 +93,11 @@ def join_allocation(config: ClusterConfig) -> None:
     with dask.config.set(SCHEDULER_SETTINGS):
         _joined = Runner(  # type: ignore[no-untyped-call]
             scheduler_file=str(Path.cwd() / f".fmbdask-scheduler-{{job_id}}-{restarts}.json"),
-            scheduler_options={**interface_option(config), "dashboard": False},
+            scheduler_options={
+                **interface_option(config),
+                "dashboard": False,
+                "dashboard_address": "127.0.0.1:0",
+            },
             worker_class="distributed.Nanny",
             worker_options={
                 "nthreads": config.threads,
