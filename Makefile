@@ -14,12 +14,13 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c "$(NEW_ENOUGH)" 2>/dev/null && echo $$p && break; done)
 endif
 
-.PHONY: help demo test test-long bench check format build clean
+.PHONY: help demo test test-long test-slurm bench check format build clean
 
 help:
 	@echo "make demo        simulate a small survey, find its anomalies, write demo/report.html"
 	@echo "make test        the tests (minutes)"
 	@echo "make test-long   the tests that take longer"
+	@echo "make test-slurm  the tests on a real Slurm, brought up for them (root on Debian; minutes)"
 	@echo "make bench       the speed of the kernels on this machine"
 	@echo "make check       ruff, mypy and the rules of the house"
 	@echo "make format      let ruff put the sources in order"
@@ -30,10 +31,13 @@ demo: $(BASE)
 	$(BIN)/fmbdask demo --out demo --overwrite
 
 test: $(DEV)
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not slurm"
 
 test-long: $(DEV)
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "long and not slurm"
+
+test-slurm: $(DEV)
+	$(BIN)/python -m pytest -m slurm --durations 5 tests/slurm
 
 bench: $(BASE)
 	$(BIN)/fmbdask bench kernels
