@@ -19,6 +19,7 @@ from ..errors import FmbdaskError, RunError, SupersededError
 from ..store.run.epochs import check_reign
 from ..store.run.folder import RunFolder
 from ..store.run.items import Item
+from ..store.run.journal import plain
 from ..store.run.units import Part, Record, Unit
 from .book import Book
 from .doing import Doing
@@ -208,12 +209,13 @@ def _do(unit: Unit, doing: Doing, book: Book) -> bool:
     with book.unit(unit) as ticket:
         try:
             part = doing.do(unit, context)
+            extra = plain(context.extra)
         except SupersededError:
             raise
         except (Exception, SystemExit) as error:
             record = ticket.record("failed", context, **_reason(error, doing.damaged))
         else:
-            record = ticket.record("ended", context, part=part, inputs=context.inputs, extra=context.extra)
+            record = ticket.record("ended", context, part=part, inputs=context.inputs, extra=extra)
         book.write(record)
     if record.cause == "space":
         raise OSError(errno.ENOSPC, record.note)

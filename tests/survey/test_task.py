@@ -179,16 +179,18 @@ def test_numbers_of_any_kind_can_be_recorded(small: Any, monkeypatch: pytest.Mon
             "b": np.arange(3),
             "c": np.True_,
             "d": Path("x"),
-            "e": {1: None},
+            "e": {1: None, (2, 3): 5},
         }
+        if region == 1:
+            context.extra["f"] = context.extra
         return region
 
     monkeypatch.setattr(SmallStage, "map", odd)
     run = small()
-    result = run_task(run.task(run.units()[:2]))
-    records, _ = read_journal(run.folder.path / result.journal)
-    assert records[-1].extra["a"] == 2.5
-    assert records[-1].extra["c"] is True
+    result = do(run, run.units()[:3])
+    extra = next(r.extra for r in result.records if r.unit.region == 0 and r.kind == "ended")
+    assert extra == {"a": 2.5, "b": "[0 1 2]", "c": True, "d": "x", "e": {"1": None}}
+    assert failure(result).cause == "code"
     with Ledger.open(run.folder) as ledger:
         assert ledger.done(0, 0) == {PREPARE, 0}
 

@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -66,7 +66,7 @@ class JournalWriter:
 
     def write(self, record: Record) -> None:
         """Append one record."""
-        line = json.dumps(record.as_json(), separators=(",", ":"), default=_plain).encode() + b"\n"
+        line = _encode(record.as_json()).encode() + b"\n"
         written = os.write(self._file, line)
         try:
             while written < len(line):  # a nearly full disk takes a piece: the rest must fail loudly
@@ -100,9 +100,24 @@ class JournalWriter:
         self.close()
 
 
-def _plain(value: Any) -> Any:
-    """A number of NumPy as one of Python, anything else as text: what a pipeline counts must be written."""
+def _number(value: Any) -> Any:
+    """A number of NumPy as one of Python, anything else as text."""
     return value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else str(value)
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=_number, skipkeys=True).encode
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pipeline wants to be recorded, as values of JSON: what is none becomes text.
+
+    Raises
+    ------
+    ValueError
+        If it contains itself.
+    """
+    found: dict[str, Any] = json.loads(_encode(dict(values))) if values else {}
+    return found
 
 
 def read_journal(path: Path, start: int = 0) -> tuple[list[Record], int]:
