@@ -318,12 +318,13 @@ def worker_rows(timings: pd.DataFrame) -> list[list[str]]:
     """What each worker did, the busiest first."""
     if not len(timings):
         return []
+    day = clock(float(timings["begin"].min()))[:10]
     groups = [(str(name), g) for name, g in timings.groupby("worker", observed=True)]
     groups.sort(key=lambda pair: -float(pair[1]["seconds"].sum()))
     return [
         [
             name, str(len(g)), duration(float(g["seconds"].sum())), volume(float(g["nbytes"].sum())),
-            volume(float(g["peak"].max())), clock(float(g["begin"].min())), clock(float(g["end"].max())),
+            volume(float(g["peak"].max())), *(clock(float(t)).removeprefix(f"{day} ") for t in (g["begin"].min(), g["end"].max())),
         ]
         for name, g in groups[:ROWS]
     ]  # fmt: skip
