@@ -323,11 +323,16 @@ def worker_rows(timings: pd.DataFrame) -> list[list[str]]:
     groups.sort(key=lambda pair: -float(pair[1]["seconds"].sum()))
     return [
         [
-            name, str(len(g)), duration(float(g["seconds"].sum())), volume(float(g["nbytes"].sum())),
-            volume(float(g["peak"].max())), *(clock(float(t)).removeprefix(f"{day} ") for t in (g["begin"].min(), g["end"].max())),
+            name,
+            str(len(g)),
+            duration(float(g["seconds"].sum())),
+            volume(float(g["nbytes"].sum())),
+            volume(float(g["peak"].max())),
+            clock(float(g["begin"].min())).removeprefix(f"{day} "),
+            clock(float(g["end"].max())).removeprefix(f"{day} "),
         ]
         for name, g in groups[:ROWS]
-    ]  # fmt: skip
+    ]
 
 
 def worker_note(timings: pd.DataFrame) -> str:
