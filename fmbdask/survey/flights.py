@@ -11,6 +11,7 @@ from ..errors import FmbdaskError
 from ..store.run.journal import read_journal, task_journal
 from ..store.run.units import Record, Unit
 from .book import worker_name
+from .serial import serial
 from .task import Task, TaskResult, run_task
 
 
@@ -25,7 +26,8 @@ class Refusal:
 def try_task(task: Task) -> TaskResult | Refusal:
     """Do a task; what keeps it from being done at all is told with the worker where that happened."""
     try:
-        return run_task(task)
+        with serial():
+            return run_task(task)
     except Exception as error:
         text = " ".join(str(error).split())
         return Refusal(
