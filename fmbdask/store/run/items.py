@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import RunError
-from ..atomic import temporary_name
+from .folder import write_durably
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,12 @@ _SCHEMA = pa.schema(
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:
-    """Write the table, whole or not at all."""
+    """Write the table, whole or not at all, and wait until it is on the disk."""
     rows = list(items)
     columns = {name: [getattr(item, name) for item in rows] for name in _SCHEMA.names}
-    temporary = temporary_name(path)
-    try:
-        pq.write_table(pa.table(columns, _SCHEMA), temporary, compression="zstd")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, _SCHEMA), content, compression="zstd")
+    write_durably(path, content.getvalue().to_pybytes())
 
 
 def read_items(path: Path) -> list[Item]:

@@ -61,7 +61,8 @@ class JournalWriter:
         self.path = path
         self._before_sync = before_sync
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-        sync_folder(path.parent)
+        for folder in path.parents[:2]:
+            sync_folder(folder)
         self._synced = time.monotonic()
 
     def write(self, record: Record) -> None:

@@ -118,12 +118,10 @@ class Ledger(Answers):
         memory = sqlite3.connect(":memory:")
         if folder.ledger_file.is_file():
             try:
-                address = folder.ledger_file.absolute().as_uri() + "?mode=ro"
-                with closing(sqlite3.connect(address, uri=True, timeout=2)) as source:
+                with closing(connect(folder.ledger_file, read_only=True)) as source:
                     source.backup(memory)
                 memory.execute("SELECT count(*), sum(length) FROM ended").fetchone()  # reads every page of it
                 ledger = Ledger(folder, memory)
-                ledger._check_journals()
                 ledger.update()
                 return ledger
             except sqlite3.DatabaseError:  # being built, held, or damaged: the journals are the truth

@@ -54,8 +54,13 @@ class PartWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("xb", buffering=0)
         view = memoryview(content)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError:  # a nearly full disk took a piece: the next result must not lie behind it
+            self._file.truncate(self._offset)
+            self._file.seek(self._offset)
+            raise
         part = Part(self._relative, self._offset, len(content), checksum(content))
         self._offset += len(content)
         return part

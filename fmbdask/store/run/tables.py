@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import sqlite3
 from pathlib import Path
 
@@ -38,9 +40,25 @@ PRAGMA user_version = {VERSION};
 """
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open the file for one writer; it is an index, so the disk need not be waited for."""
-    connection = sqlite3.connect(path, timeout=5)
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the file of a ledger, for the one writer or to look; it is an index, so no disk is waited for.
+
+    Without locks (Lustre and NFS may be mounted so) one writer is enough: who that is, is known from the
+    reign; a look at the wrong moment finds a damaged file, which is then built again in memory.
+    """
+    options = ["mode=ro"] * read_only + ["nolock=1"] * (not _has_locks(path.with_name("run.json")))
+    address = f"{path.absolute().as_uri()}?{'&'.join(options)}"
+    connection = sqlite3.connect(address, uri=True, timeout=2 if read_only else 5)
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA cache_size = -65536")
     return connection
+
+
+def _has_locks(path: Path) -> bool:
+    """Whether the file system knows locks; a file beside the ledger tells, as SQLite locks the ledger."""
+    try:
+        with path.open("rb") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+    return True
