@@ -24,6 +24,8 @@ CHI_EXCESS = 3.5
 #: Steps that rise only, and no more than these, explain a ramp when no more than this excess of chi^2 is left
 #: [sigma].
 FEW, EXPLAINED = 1, 1.5
+#: A further fall that does so neither [sigma].
+FALLS = 3.0
 #: A step of a telegraph pixel is a hit when it is larger than its flips by this factor.
 DWARFS = 1.8
 #: A step merely undoes negative ones when it is smaller than this many times their sum.
@@ -172,7 +174,7 @@ def refit(
         ramps, used, variance, dof, p.tables.rho[bins], p.rho_floor, p.poisson, threshold, p.pattern,
         p.config.max_steps,
     )  # fmt: skip
-    two_level, hits = np.zeros(rows.size, bool), np.zeros(rows.size, np.int64)
+    two_level, (hits, like_flips) = np.zeros(rows.size, bool), np.zeros((2, rows.size), np.int64)
     rate, rate_error = rates_of(ramps, used, beginnings(steps, used.shape[1]), p, region, rows, columns)
     bent = steps.bends > 0
     rate, rate_error = np.where(bent, steps.rate, rate), np.where(bent, steps.rate_error, rate_error)
@@ -196,7 +198,9 @@ def refit(
         two_level[chosen] = True
         # what is not much larger than the flips as fitted is one of them
         dwarfs = steps.amplitude[chosen] > DWARFS * fit.amplitude[passed][:, None]
-        hits[chosen] = fit.hits[passed] & (dwarfs << np.arange(dwarfs.shape[1])).sum(axis=1)
+        large = (dwarfs << np.arange(dwarfs.shape[1])).sum(axis=1)
+        hits[chosen] = fit.hits[passed] & (large | fit.sure[passed])
+        like_flips[chosen] = fit.sure[passed] & ~large
         rate[chosen], rate_error[chosen] = rates_of(
             ramps[chosen], used[chosen], beginnings(steps.at(chosen), used.shape[1], fit.hits[passed]),
             p, region, rows[chosen], columns[chosen], fit.high[passed],
@@ -210,6 +214,9 @@ def refit(
     limit = np.minimum(limit, seen.threshold[rows, columns])
     excess = _excess(steps, used, variance * np.maximum(scale, 1) ** 2, dof)
     doubt = np.where(two_level, 0, _doubt(steps, excess, scale))
+    # of two rises that follow each other one is a hit, but which of them only the neighbours know
+    bits = (like_flips[:, None] >> np.arange(steps.frame.shape[1])) & 1
+    doubt = np.where(bits > 0, np.inf, doubt[:, None])
     found = _fitted_steps(steps, two_level, hits, p, region, rows, columns, scale, sigma, limit, doubt)
     if p.prior is not None and p.config.telegraph:
         flips = p.prior.flips(
@@ -269,7 +276,7 @@ def _unexplained(
 ) -> NDArray[np.bool_]:
     """Ramps that fall, or are more than noisy after the few steps and bends they have."""
     valid = np.arange(steps.frame.shape[1]) < steps.count[:, None]
-    falls = (valid & (steps.amplitude < 0)).any(axis=1)
+    falls = (valid & (steps.amplitude < 0)).any(axis=1) | (steps.fall > FALLS)
     return np.asarray(falls | (steps.count > FEW) | ~(_excess(steps, used, variance, dof) <= EXPLAINED))
 
 
@@ -323,7 +330,7 @@ def _fitted_steps(
     out["frame"] = p.used[steps.frame[k, i]]
     out["y"], out["x"] = rows[k] + region.y0, columns[k] + region.x0
     out["amplitude"], out["significance"] = steps.amplitude[k, i], significance[k, i]
-    out["sigma"], out["threshold"], out["doubt"] = sigma[k], limit[k], doubt[k]
+    out["sigma"], out["threshold"], out["doubt"] = sigma[k], limit[k], doubt[k, i]
     return out
 
 

@@ -40,8 +40,8 @@ STRONG = 6.5
 #: Weak steps of neighbours belong together when their frames differ by no more than this.
 WEAK_REACH = 2
 #: Pixels fire together when the sum of their significances over the root of their number exceeds the
-#: threshold by this.
-PAIR_EXCESS = 0.85
+#: threshold by this: two of them, and more, which chance brings together far less often.
+PAIR_EXCESS, MORE_EXCESS = 0.85, 0.5
 #: Doubt up to which a lone step at the threshold is more likely a hit than not [sigma].
 BEYOND_DOUBT = 1.3
 #: Smallest axis ratio of a round event.
@@ -201,11 +201,12 @@ def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int,
     rank = np.arange(peak.size) - first[owner[by_peak]] + 1
     total = np.cumsum(peak[by_peak])
     together = (total - (total - peak[by_peak])[first][owner[by_peak]]) / np.sqrt(rank)
+    together -= np.where(rank > 2, MORE_EXCESS, PAIR_EXCESS)
     together = np.maximum.reduceat(np.where(rank > 1, together, -np.inf), first)
     threshold = steps["threshold"][best]
     doubted = np.maximum(steps["doubt"][best] - BEYOND_DOUBT, 0)
     fired = (steps["significance"][best] > threshold + doubted) | steps["saturating"][best]
-    fired |= together > threshold + PAIR_EXCESS
+    fired |= together > threshold
     saturated = steps["saturating"]
     core, core_y, core_x, _ = _pixels(label[saturated], steps[saturated])
     core_area, _, _, core_roundness, _ = _moments(core, core_y, core_x, count)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .covariance import timing
-from .flips import MOST_HITS, STARTS, alternating, prepare, worth
+from .flips import STARTS, alternating, choose_hits, prepare
 from .jit import ZERO, kernel, stage
 from .pathsum import evidence_of_all_paths
 from .projection import DIFFERENCE, TERM_ROWS, WORK_ROWS, differences, recall, restart, strongest, tables
@@ -62,6 +62,7 @@ class Telegraph(NamedTuple):
     fit_quality: Float
     chi2: Float
     hits: NDArray[np.int64]
+    sure: NDArray[np.int64]
     high: NDArray[np.bool_]
 
 
@@ -130,33 +131,18 @@ def _fit(
             n_known, rho_known = n, -1.0
         sigma = math.sqrt(variance[p])
         ratio = max(rho[p], rho_floor)
-        hits, taken = prepare(
-            index, n, sigma, pattern, frame[p], size[p], steps, rss_steps[p], MOST_HITS, work, reads
-        )
+        prepare(ramps[p], used[p], index, sigma, pattern, frame[p], size[p], steps, ZERO, work, reads)
         if ratio != rho_known:
             total = tables(model, m, ratio, work)
             gains(model, n, ratio, reads)
             rho_known = ratio
-        if taken:
-            # two that are no hits may be flips of a pixel whose others were not resolved into steps
-            apart = -1.5 * math.log(m) * taken + worth(
-                reads, model, index, n, total, work, dof[p], frame[p], size[p], steps, hits, back, path, best
-            )
-            differences(ramps[p], used[p], index, work[DIFFERENCE])
-            none, _ = prepare(
-                index, n, sigma, pattern, frame[p], size[p], steps, rss_steps[p], ZERO, work, reads
-            )
-            together = worth(
-                reads, model, index, n, total, work, dof[p], frame[p], size[p], steps, none, back, path, best
-            )
-            if together > apart:
-                hits = none
-            else:
-                differences(ramps[p], used[p], index, work[DIFFERENCE])
-                prepare(
-                    index, n, sigma, pattern, frame[p], size[p], steps, rss_steps[p], MOST_HITS, work, reads
-                )
-        hit_bits[p] = hits
+        hits, sure = choose_hits(
+            ramps[p], used[p], index, n, sigma, pattern, frame[p], size[p], steps, rss_steps[p], model,
+            total, dof[p], work, reads, back, path, best,
+        )  # fmt: skip
+        prepare(ramps[p], used[p], index, sigma, pattern, frame[p], size[p], steps, hits, work, reads)
+        hit_bits[1, p] = sure
+        hit_bits[0, p] = hits
         known_path = alternating(index, n, frame[p], size[p], steps, hits, path) > 1
         fades = False
         for _ in range(3):
@@ -265,8 +251,9 @@ def fit_telegraph(
         in the high state; ``dwell_high``, ``dwell_low`` [reads], reads in a state per exit from it; ``level``
         [DN] of the low state at the first read in use; ``rate``, ``rate_error`` [DN per mean interval];
         ``fit_quality``, R^2 of the two levels once the slope is removed; ``chi2`` left over [read variances];
-        ``hits``, bit i set where step i of ``steps`` dwarfs the flips and was taken out as a hit; ``high``
-        (K, N), the reads in the high state.
+        ``hits``, bit i set where step i of ``steps`` was taken out as a hit, because it dwarfs the flips or,
+        in ``sure`` as well, because flips alternate better without it; ``high`` (K, N), the reads in the
+        high state.
         Fitted values are NaN where ``margin`` never came out positive.
     """
     data = np.ascontiguousarray(ramps, np.float32)
@@ -275,7 +262,7 @@ def fit_telegraph(
     out[:2] = 0.0
     counts = np.zeros((3, pixels), np.int32)
     counts[1] = -1
-    hits, high = np.zeros(pixels, np.int64), np.zeros(data.shape, np.bool_)
+    hits, high = np.zeros((2, pixels), np.int64), np.zeros(data.shape, np.bool_)
     _fit(
         data,
         np.ascontiguousarray(used, np.bool_),
@@ -294,7 +281,7 @@ def fit_telegraph(
         hits,
         high,
     )
-    return Telegraph(*out[:3], *counts, *out[3:], hits, high)  # type: ignore[call-arg]
+    return Telegraph(*out[:3], *counts, *out[3:], *hits, high)  # type: ignore[call-arg]
 
 
 def is_telegraph(

@@ -30,7 +30,7 @@ DOF_LIMIT = 300.0
 NOISY_DOF, NOISY_LOG = 2.0, math.log(1e-2)
 
 #: Evidence per difference below which no other start is tried, nor all paths summed.
-HOPELESS = -0.1
+HOPELESS = -0.3
 
 #: Most rounds of path and refit from one start.
 TURNS = 4

@@ -139,3 +139,31 @@ def test_rho_follows_the_refitted_rate() -> None:
     )
     assert np.all((fit.frame == 50).any(axis=1))
     np.testing.assert_allclose(np.median(fit.rho), rate / 100, rtol=0.25)
+
+
+def test_fall_is_the_most_negative_step_left_over() -> None:
+    """A dense regression with the fitted steps in place says the same."""
+    rng = np.random.default_rng(21)
+    k, n, sigma, rho = 30, 50, 10.0, 0.05
+    pattern = read_pattern(np.arange(n))
+    ramps = make_ramps(rng, k, n, sigma=sigma)
+    ramps[:, 20:] += 90
+    ramps[: k // 2, 35:] -= 30
+    used = np.ones((k, n), bool)
+    got = fit_steps(ramps, used, sigma**2, np.inf, rho, 0.005, 0.0, 5.0, pattern, 5, 0)
+    inverse = np.linalg.inv(reference.covariance(pattern, np.arange(n), 0.005 * 1.5**6)).astype(float)
+    checked = 0
+    for p in range(k):
+        where = got.frame[p, : got.count[p]] - 1
+        if (got.amplitude[p] < 0).any() or not where.size:
+            continue
+        d = np.diff(ramps[p].astype(float)) / sigma
+        columns = np.column_stack([np.ones(n - 1), *np.eye(n - 1)[where]])
+        weighted = inverse - inverse @ columns @ np.linalg.solve(
+            columns.T @ inverse @ columns, columns.T @ inverse
+        )
+        information = np.diag(weighted)
+        z = np.where(information > 1e-6, weighted @ d / np.sqrt(np.maximum(information, 1e-6)), 0)
+        assert got.fall[p] == pytest.approx(-z.min(), rel=2e-3)
+        checked += 1
+    assert checked > 10

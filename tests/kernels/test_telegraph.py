@@ -268,9 +268,37 @@ def test_a_hit_that_dwarfs_the_flips_is_told_apart() -> None:
     pattern, used = read_pattern(np.arange(n)), np.ones((k, n), bool)
     steps = fit_steps(ramps, used, sigma**2, 50.0, 0.005, 0.005, 1.0, 5.0, pattern, 24)
     fit = fit_telegraph(ramps, used, sigma**2, 50.0, steps.rho, 0.005, 1.0, pattern, steps)
-    marked = (fit.hits[:, None] >> np.arange(24)) & 1 > 0
+    marked = ((fit.hits & ~fit.sure)[:, None] >> np.arange(24)) & 1 > 0
     found = is_telegraph(fit)
     assert found.mean() > 0.8
     at_hit = np.abs(steps.frame - 90) <= 1
     assert np.all((marked & at_hit)[found].any(axis=1))
     assert (marked & ~at_hit)[found].any(axis=1).mean() < 0.05
+
+
+def test_a_hit_no_larger_than_the_flips_is_found_by_their_alternation() -> None:
+    rng = np.random.default_rng(12)
+    k, n, sigma = 60, 120, 10.0
+    path = flips(rng, k, n, 12, 12)
+    path = path[(np.diff(path, axis=1) != 0).sum(axis=1) >= 4]
+    ramps = rng.normal(0, sigma, path.shape) + 9 * sigma * path + 11 * sigma * (np.arange(n) >= 60)
+    pattern, used = read_pattern(np.arange(n)), np.ones(path.shape, bool)
+    steps = fit_steps(ramps, used, sigma**2, 50.0, 0.005, 0.005, 1.0, 4.5, pattern, 24)
+    fit = fit_telegraph(ramps, used, sigma**2, 50.0, steps.rho, 0.005, 1.0, pattern, steps)
+    found = is_telegraph(fit)
+    assert found.mean() > 0.95
+    assert np.median(fit.amplitude[found]) == pytest.approx(90, rel=0.1)
+    assert (fit.sure[found] > 0).mean() > 0.5
+    assert np.all(fit.hits & fit.sure == fit.sure)
+
+
+def test_short_excursions_to_one_level_are_flips_when_there_are_many() -> None:
+    rng = np.random.default_rng(13)
+    k, n = 40, 120
+    path = np.zeros((k, n), np.int64)
+    for p in range(k):
+        for i, at in enumerate(rng.choice(np.arange(4, n - 4, 4), 8, replace=False)):
+            path[p, at : at + 1 + (i < 3)] = 1
+    result, _ = judge(noise(rng, k, n, 0.1, 0.0) + 9 * SIGMA * path, 0.1)
+    assert is_telegraph(result).mean() > 0.8
+    assert not is_telegraph(result, min_dwell_often=1.5).any()

@@ -116,6 +116,42 @@ def test_fragments_join_by_amplitude() -> None:
     assert len(weak.table) == 1
 
 
+def test_steps_of_a_fragment_settle_its_frame_together() -> None:
+    """One faint step may be three frames off its event; three at one frame are an event of their own."""
+    hit = [step(50, 9, 9, 50.0)]
+    faint = [step(53, 9, 12 + i, 7.0, amplitude=45.0) for i in range(3)]
+    one = find_events(table(*hit, faint[0]))
+    three = find_events(table(*hit, *faint))
+    assert one.table["first_frame"].tolist() == [50]
+    assert three.table["first_frame"].tolist() == [50, 53]
+
+
+def test_the_ends_of_a_track_meet_over_what_lies_between() -> None:
+    """The two strongest pixels are too far apart to be one event, until a weaker one has joined the first."""
+    ends = [step(20, 5, 5, 60.0), step(20, 5, 11, 50.0)]
+    apart = find_events(table(*ends))
+    joined = find_events(table(*ends, step(20, 5, 7, 20.0), step(20, 5, 9, 8.0)))
+    assert len(apart.table) == 2
+    assert joined.table["spatial_extent"].tolist() == [4]
+
+
+def test_a_doubted_step_is_an_event_with_others_only() -> None:
+    doubted = step(30, 6, 6, 6.0, doubt=3.0)
+    assert len(find_events(table(doubted)).table) == 0
+    assert len(find_events(table(step(30, 6, 6, 6.0, doubt=1.0))).table) == 1
+    company = find_events(table(doubted, step(31, 6, 7, 5.0), step(29, 7, 7, 5.0)))
+    assert company.table["spatial_extent"].tolist() == [3]
+    (event,) = company.table.itertuples()
+    assert event.excess == pytest.approx(6.0 - 5.0 - 3.0)
+
+
+def test_three_faint_neighbours_need_less_than_two() -> None:
+    pair = table(step(30, 6, 6, 4.1), step(31, 6, 7, 4.1))
+    three = table(step(30, 6, 6, 3.7), step(31, 6, 7, 3.7), step(32, 7, 7, 3.7))
+    assert len(find_events(pair).table) == 0
+    assert len(find_events(three).table) == 1
+
+
 def test_a_snowball_is_one_event_and_takes_in_its_halo() -> None:
     rng = np.random.default_rng(1)
     ball = snowball(60, 70, 33, 5, 400, 8, rng)
