@@ -34,6 +34,10 @@ class SupersededError(RunError):
     """Another coordinator has taken the run over: this one must stop."""
 
 
+class ChangedError(RunError):
+    """Inputs or the configuration are not those that a run was begun with."""
+
+
 class RefusedError(RunError, ValueError):
     """A plan that cannot work, with the reasons and their cures."""
 

@@ -285,18 +285,43 @@ def _described_items(
     return items
 
 
+def make_items_again(pipeline: Pipeline, items: Sequence[Item]) -> list[Item]:
+    """Describe the inputs of items as they are now; numbers and names stay."""
+    again = []
+    for item in items:
+        described = pipeline.items(members(item.path), item.index)
+        new = next((d for d in described if d.path == item.path), None)
+        if new is None:  # a stack that lost an exposure
+            new = replace(
+                item, problem=f"the exposures of {item.name} are not those of before: begin a new run"
+            )
+        again.append(_identified(replace(new, index=item.index, name=item.name)))
+    return again
+
+
+def identity_of(path: str, *, header: bool = True) -> Identity:
+    """What identifies the input of an item, or all of a stack together.
+
+    Raises
+    ------
+    InputError
+        If one does not exist, or is no file and no folder.
+    """
+    known = [identify(one, header=header) for one in members(path)]
+    if len(known) == 1 and not path.startswith("["):
+        return known[0]
+    text = "".join(f"{k.size} {k.mtime_ns} {k.header};" for k in known)
+    return Identity(
+        sum(k.size for k in known), max(k.mtime_ns for k in known), xxhash.xxh3_64_hexdigest(text.encode())
+    )
+
+
 def _identified(item: Item) -> Item:
     try:
-        known = [identify(path) for path in members(item.path)]
+        known = identity_of(item.path)
     except InputError as error:
         return item if item.problem else replace(item, problem=str(error))
-    if len(known) == 1:
-        one = known[0]
-        return replace(item, size=one.size, mtime_ns=one.mtime_ns, header=one.header)
-    digest = xxhash.xxh3_64_hexdigest("".join(f"{k.size} {k.mtime_ns} {k.header};" for k in known).encode())
-    return replace(
-        item, size=sum(k.size for k in known), mtime_ns=max(k.mtime_ns for k in known), header=digest
-    )
+    return replace(item, size=known.size, mtime_ns=known.mtime_ns, header=known.header)
 
 
 def name_items(items: Sequence[Item], taken: set[str]) -> list[str]:

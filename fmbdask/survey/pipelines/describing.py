@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from ...errors import FmbdaskError, InputError
 from ...ramps.detector import describe
@@ -65,3 +67,17 @@ def region_of(shape: Sequence[int], edge: int, index: int) -> Region:
     integration, place = divmod(index, wide * high)
     y, x = (n * edge for n in divmod(place, wide))
     return Region(integration, y, min(y + edge, rows), x, min(x + edge, columns))
+
+
+def contents(paths: Sequence[str]) -> dict[str, str]:
+    """Checksums of the files that results depend on beside the inputs: maps, and folders of them."""
+    found = {}
+    for path in map(Path, paths):
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        state = xxhash.xxh3_128()
+        for file in files:
+            if file.is_file():
+                state.update(file.name.encode() + b"\0")
+                state.update(file.read_bytes())
+        found[str(path)] = state.hexdigest() if files and files[0].is_file() else ""
+    return found

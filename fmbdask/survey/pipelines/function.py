@@ -23,7 +23,7 @@ from ...store.run.items import Item
 from ..config import SurveyConfig
 from ..inputs import stacked
 from .declare import Declaration, Output, declaration_of
-from .describing import described_item, shaped_item
+from .describing import contents, described_item, shaped_item
 from .function_stage import ExposureStage, FunctionStage, StackStage
 
 #: Largest region of a stack of exposures [byte].
@@ -144,9 +144,13 @@ class FunctionPipeline:
     def fingerprint(self) -> Mapping[str, Any]:
         """What the results depend on beside the inputs: the function may, also on the edge of its regions."""
         kept = self.config.as_json()
-        return {"source": self.source, "stages": [d.name for d in self.declarations]} | {
-            key: kept[key] for key in ("pipeline", "exposure", "options", "edge")
+        maps = [v for v in self.config.exposure.given().values() if isinstance(v, str)]
+        own = {
+            "source": self.source,
+            "stages": [d.name for d in self.declarations],
+            "contents": contents(maps),
         }
+        return own | {key: kept[key] for key in ("pipeline", "exposure", "options", "edge")}
 
     def warm(self) -> None:
         """Nothing to compile but what the functions compile themselves."""

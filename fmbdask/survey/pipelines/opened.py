@@ -121,9 +121,9 @@ def open_item(item: Item, overrides: Mapping[str, Any]) -> Opened:
     """
     found = open_path(item.path, overrides, mark=(item.size, item.mtime_ns), most=MOST_OPEN)
     source = found.described.source
-    if source.shape != item.shape or str(source.dtype) != item.dtype:
+    changed = item.header and (source.stamp.size, source.stamp.mtime_ns) != (item.size, item.mtime_ns)
+    if changed or source.shape != item.shape or str(source.dtype) != item.dtype:
         raise InputError(
-            f"{item.path} holds {source.shape} values of type {source.dtype}, not {item.shape} of "
-            f"{item.dtype} as when the run was planned: resume the run and accept the change"
+            f"{item.path} is not what it was when the run was planned: resume the run with --accept-changes"
         )
     return found

@@ -23,7 +23,7 @@ from ..history import prior_of
 from ..pipeline import Context, Memory
 from ..results import known_offsets, write_result
 from .catalog import write_catalog
-from .describing import described_item, region_of, shaped_item
+from .describing import contents, described_item, region_of, shaped_item
 from .inline import inline
 from .opened import open_item
 
@@ -63,7 +63,9 @@ class RampPipeline:
     def fingerprint(self) -> Mapping[str, Any]:
         """What the results depend on beside the inputs."""
         kept = self.config.as_json()
-        return {key: kept[key] for key in DECISIVE}
+        maps = [v for v in self.config.exposure.given().values() if isinstance(v, str)]
+        named = [*maps, *([self.config.history] if self.config.history else [])]
+        return {key: kept[key] for key in DECISIVE} | {"contents": contents(named)}
 
     def warm(self) -> None:
         """Load the kernels."""
