@@ -162,8 +162,9 @@ def refit(
     rows, columns = np.divmod(np.flatnonzero((seen.deep | seen.telegraph).ravel()), region.shape[1])
     amplifier = p.detector.amplifier[region.x][columns]
     ramps, used = gather_ramps(
-        data, p.used, rows, columns, (region.y0, region.x0), p.correction.parts, saturation, usable
-    )
+        data, p.used, rows, columns, (region.y0, region.x0), p.correction.parts, saturation, usable,
+        p.pattern[2] < 1,
+    )  # fmt: skip
     variance = p.noise.pixels(p.detector.amplifier, region)[rows, columns]
     used = before_plateau(ramps, used, saturation[rows, columns], np.sqrt(variance))
     dof = p.noise.dof[amplifier]

@@ -44,6 +44,9 @@ class Detector:
         Mean time of each frame [s], or frame numbers where no time is known.
     reads : (T,) int array
         Reads averaged into each frame.
+    spacing : (T,) float array
+        Time between them, in the unit of ``times``; without a word about it they fill the time to the nearest
+        frame evenly.
     time_unit : str
         ``s`` or ``frame``.
     """
@@ -60,6 +63,7 @@ class Detector:
     amplifier: NDArray[np.int64]
     times: NDArray[np.float64]
     reads: NDArray[np.int64]
+    spacing: NDArray[np.float64]
     time_unit: str
 
     @property
@@ -74,8 +78,19 @@ class Detector:
         return slice(bottom, self.shape[2] - top), slice(left, self.shape[3] - right)
 
     def pattern(self, used: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Reads of the frames in use, as the covariance needs them."""
-        pattern: NDArray[np.float64] = read_pattern(self.times[used], self.reads[used])
+        """Reads of the frames in use, as the covariance needs them.
+
+        Raises
+        ------
+        InputError
+            If the reads of two frames overlap.
+        """
+        try:
+            pattern: NDArray[np.float64] = read_pattern(
+                self.times[used], self.reads[used], self.spacing[used]
+            )
+        except ValueError as error:
+            raise InputError(f"{self.source}: {error}") from None
         return pattern
 
     def interval(self, used: NDArray[np.int64]) -> float:
@@ -136,6 +151,15 @@ def describe(ramp: xr.DataArray) -> Detector:
         raise InputError(f"{source}: read_times do not increase: give the frames in the order they were read")
     unit = str(ramp.coords["read_times"].attrs.get("units", "s")) if "read_times" in ramp.coords else "frame"
     reads = ramp.coords["reads_per_frame"].values if "reads_per_frame" in ramp.coords else np.ones(frames)
+    if not np.all(np.asarray(reads) >= 1):
+        raise InputError(f"{source}: reads_per_frame must be at least 1 everywhere")
+    gaps = np.diff(times)
+    spacing = np.minimum(np.append(gaps, gaps[-1]), np.append(gaps[0], gaps)) / np.maximum(reads, 1)
+    interval = attrs.get("read_interval")
+    if interval is not None and unit == "s":
+        if not isinstance(interval, int | float | np.number) or not 0 < interval < np.inf:
+            raise InputError(f"{source}: read_interval is {interval!r}: give seconds above 0")
+        spacing[:] = interval
     gain = attrs.get("gain")
     if gain is not None and not gain > 0:
         raise InputError(f"{source}: gain is {gain}: it must be positive")
@@ -165,6 +189,7 @@ def describe(ramp: xr.DataArray) -> Detector:
         amplifier=amplifier.astype(np.int64),
         times=times,
         reads=np.asarray(reads, np.int64),
+        spacing=spacing,
         time_unit=unit,
     )
 

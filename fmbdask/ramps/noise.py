@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from fmbdask_kernels import temporal
+from fmbdask_kernels.covariance import timing
 from fmbdask_kernels.lanes import LANES
 from fmbdask_kernels.planes import MAXIMUM, MINIMUM
 from fmbdask_kernels.rates import RateTables, make_rates
@@ -126,9 +127,11 @@ def measure_noise(
         floating-point counts shows noise.
     """
     amplifiers = int(detector.amplifier.max()) + 1
-    # variance of a difference: two reads and the Poisson noise between them
-    reads = float(np.mean(1 / detector.reads[used]))
-    own = (found.variance - np.maximum(found.slope, 0) * detector.poisson) / (2 * reads)
+    # variance of a difference: two reads, and the Poisson noise between them
+    model = np.zeros((5, used.size - 1))
+    timing(pattern, np.arange(used.size), model)
+    photons, reads = (float(model[part].mean()) for part in (2, 1))
+    own = (found.variance - np.maximum(found.slope, 0) * detector.poisson * photons) / reads
     with np.errstate(over="ignore"):
         rho_variance = np.maximum(own, 0.02 * found.variance).astype(np.float32)
     levels = saturation_levels(ramp, detector)
@@ -185,7 +188,7 @@ def measure_noise(
         # where quantiles are not moved by the few real ones
         scatter = rss[mine] / (nu + 1)
         if ramp.dtype.kind in "ui":
-            scatter = np.maximum(scatter, ROUNDING / reads)
+            scatter = np.maximum(scatter, 2 * ROUNDING / reads)
         elif np.count_nonzero(scatter) < min(FEW, scatter.size):
             raise InputError(
                 f"{detector.source}: next to no pixel shows noise about a straight line, and steps cannot be "

@@ -9,7 +9,7 @@ import xarray as xr
 from fmbdask_kernels.reference import active_sums, group_offsets
 from fmbdask_kernels.temporal import MAD_SIGMA
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, optimize
 
 from ..regions import Region
 from .common import CELL, Cells
@@ -31,6 +31,8 @@ SETTLING_OFFSET, SETTLING_TIMES = 0.5, 5.0
 SETTLING_SHARE = 0.15
 #: Fewest pixels that can show it.
 SETTLING_PIXELS = 64
+#: Frames whose intervals and reads vary by less than this are evenly spaced.
+EVEN = 1e-3
 #: Offsets that explain less than this share of their own variance beyond noise are not subtracted.
 WORTH = 0.2
 
@@ -150,6 +152,7 @@ def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks
     frames, rows = detector.shape[1:3]
     groups, amplifiers = int(detector.group.max()) + 1, int(detector.amplifier.max()) + 1
     used = np.arange(frames)
+    interval = np.diff(detector.times) * ((frames - 1) / (detector.times[-1] - detector.times[0]))
     found = Cells(frames - 1, groups, rows)
     scatter = np.zeros(frames - 1)
     levels = saturation_levels(ramp, detector)
@@ -158,7 +161,7 @@ def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks
     for block in blocks:
         data = read(ramp, block)
         amplifier = detector.amplifier[block.x]
-        spread, slope = _spread(data, amplifier)
+        spread, slope = _spread(data, amplifier, interval)
         for a, value in spread.items():
             spreads[a].append(value)
             slopes[a].append(slope[a])
@@ -169,7 +172,7 @@ def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks
         good = _steady(ramp, data, detector, block, levels)
         sums, row_sums, square = active_sums(
             data, used, reference.column[:, block.x], reference.gradient[:, block.x], height, reach,
-            good.astype(np.float32), CELL,
+            good.astype(np.float32), CELL, interval.astype(np.float32),
         )  # fmt: skip
         found.add(block, detector.group[block.x], good, sums, row_sums, reach)
         scatter += square
@@ -177,9 +180,13 @@ def shared(ramp: xr.DataArray, detector: Detector, reference: Correction, blocks
     row, row_pixels = found.of_rows(group)
     pixels = max(int(group_pixels.sum()), 1)
     empty = np.array([1.0])
+    variance = np.array([np.median(np.concatenate(s or [empty])) for s in spreads])
+    scatter, usual = _comparable(scatter / pixels, detector, interval)
+    if usual is not None:
+        # the median of differences of many kinds is that of none
+        variance *= usual / variance.mean()
     return Shared(
-        group, group_pixels, row, row_pixels, scatter / pixels,
-        np.array([np.median(np.concatenate(s or [empty])) for s in spreads]),
+        group, group_pixels, row, row_pixels, scatter, variance,
         np.array([np.median(np.concatenate(s or [empty])) for s in slopes]),
     )  # fmt: skip
 
@@ -199,8 +206,28 @@ def _steady(
     return good
 
 
+def _comparable(
+    scatter: NDArray[np.float64], detector: Detector, interval: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float | None]:
+    """Scatter of differences as if all frames averaged as many reads and were as far apart, and its mean.
+
+    The mean is None where they are.
+    """
+    reads = (1 / detector.reads[1:] + 1 / detector.reads[:-1]) / 2
+    if max(np.ptp(interval), np.ptp(reads)) < EVEN or not scatter.all():
+        return scatter, None
+    ends = int(SETTLING_SHARE * scatter.size)
+    inner = slice(ends, scatter.size - ends)
+    # read noise and photons, each as good as it fits relative to what is seen
+    model = np.stack([reads, interval], axis=1)
+    parts, _ = optimize.nnls(model[inner] / scatter[inner, None], np.ones(scatter[inner].size))
+    expected = model @ parts
+    mean = float(expected.mean())
+    return scatter / expected * mean, mean
+
+
 def _spread(
-    data: NDArray[np.generic], amplifier: NDArray[np.int64]
+    data: NDArray[np.generic], amplifier: NDArray[np.int64], interval: NDArray[np.float64]
 ) -> tuple[dict[int, NDArray[np.float64]], dict[int, NDArray[np.float64]]]:
     """Robust variance of a difference and mean difference of a few pixels of each amplifier."""
     spread, slope = {}, {}
@@ -217,14 +244,20 @@ def _spread(
         d = d[:, np.isfinite(d).all(axis=0)]
         if not d.size:
             continue
-        middle = np.median(d, axis=0)
+        middle = np.median(d / interval[:, None], axis=0) * interval[:, None]
         # rounding to whole counts hides small scatter: its variance is the floor
         with np.errstate(over="ignore"):
-            spread[int(a)] = np.maximum((MAD_SIGMA * np.median(np.abs(d - middle), axis=0)) ** 2, 1 / 6)
+            size = MAD_SIGMA * _small_sample(d.shape[0]) * np.median(np.abs(d - middle), axis=0)
+            spread[int(a)] = np.maximum(size**2, 1 / 6)
         slope[int(a)] = d.mean(axis=0)
     if not spread:
         spread[int(amplifier[0])], slope[int(amplifier[0])] = np.array([1.0]), np.array([0.0])
     return spread, slope
+
+
+def _small_sample(values: int) -> float:
+    """Factor by which the median absolute deviation of few values falls short (Croux & Rousseeuw 1992)."""
+    return values / (values - 0.8)
 
 
 def choose_frames(
@@ -275,7 +308,7 @@ def complete(
     gradient = reference.gradient[used]
     noise = float(np.median(found.scatter)) / 2
     if config.common_mode:
-        offset = _detrended(_cumulated(found.group, used))
+        offset = _detrended(_cumulated(found.group, used), detector.times[used])
         error = noise / np.maximum(found.group_pixels, 1)
         power = offset.var(axis=0)
         share = np.where(power > 0, np.maximum(0, 1 - error / np.maximum(power, 1e-12)), 0)
@@ -309,10 +342,9 @@ def _cumulated(differences: NDArray[np.float64], used: NDArray[np.int64]) -> NDA
     return whole[used]
 
 
-def _detrended(offset: NDArray[np.float64]) -> NDArray[np.float64]:
+def _detrended(offset: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Take out mean and slope: the mean rate of an amplifier belongs to the sky."""
-    t = np.arange(offset.shape[0], dtype=np.float64)
-    t -= t.mean()
+    t = times - times.mean()
     slope = t @ offset / (t @ t)
     straight: NDArray[np.float64] = offset - offset.mean(axis=0) - t[:, None] * slope
     return straight

@@ -183,7 +183,7 @@ def _rates(
     if rows.size:
         ramps, used = gather_ramps(
             data, p.used, rows, columns, (region.y0, region.x0), p.correction.parts, limits.saturation,
-            limits.usable,
+            limits.usable, p.pattern[2] < 1,
         )  # fmt: skip
         none = np.zeros(used.shape, np.bool_)
         rate[rows, columns], error[rows, columns] = rates_of(ramps, used, none, p, region, rows, columns)
@@ -227,11 +227,13 @@ def _saturating_steps(
     above = (raw >= level[rows, columns]) & good
     at = above.argmax(axis=0)
     some = above.any(axis=0) & (at > 0)
-    before = raw[np.maximum(at - 1, 0), np.arange(rows.size)]
+    # an average in which the pixel fills up belongs to the jump
+    averaged = p.pattern[2, np.maximum(at - 1, 0)] < 1
+    last = np.maximum(at - 1 - averaged, 0)
+    before = raw[last, np.arange(rows.size)]
     room = level[rows, columns] - before
     sigma = np.sqrt(p.noise.pixels(p.detector.amplifier, region)[rows, columns])
-    n = np.maximum(at, 1)
-    rate = np.maximum((before - raw[0]) / np.maximum(n - 1, 1), 0)
+    rate = np.maximum((before - raw[0]) / np.maximum(last, 1), 0)
     enough = JUMP_NOISE * sigma + JUMP_POISSON * (rate + np.sqrt(rate * p.poisson))
     keep = some & (room > enough)
     out = np.zeros(int(keep.sum()), STEP)

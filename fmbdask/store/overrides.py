@@ -108,6 +108,7 @@ def describe(
         if not math.isfinite(frame_time) or frame_time <= 0:
             raise InputError(f"frame_time is {frame_time}: give seconds above 0")
         times = frame_time * np.arange(1.0, source.shape[1] + 1)
+        attrs.pop("read_interval", None)
     return Described(source, attrs, times, maps)
 
 

@@ -72,7 +72,8 @@ def open_ramp(path: str | os.PathLike[str], **overrides: Any) -> xr.DataArray:
         ``reads_per_frame`` (frame), and where there are such: ``flags`` (integration, frame, y, x; bit 1 do
         not use, bit 2 saturated), ``bad_pixel``, ``gain_map``, ``read_noise_map``, ``saturation_map``,
         ``linearity_0`` ... (y, x). Attributes: ``units, exposure, source`` and, as far as known, ``gain,
-        read_noise, saturation, reference_border, amplifiers, amplifier_layout, instrument, notes``;
+        read_noise, saturation, reference_border, amplifiers, amplifier_layout, instrument, notes``, and
+        ``read_interval`` [s] between the reads that are averaged into a frame;
         ``accumulating`` is False where the frames are fluxes and no ramp.
 
     Raises

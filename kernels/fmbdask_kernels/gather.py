@@ -15,7 +15,9 @@ from .jit import kernel
 
 
 @kernel
-def _gather(data, used, rows, columns, y0, x0, column, gradient, height, row, level, usable, ramps, good):
+def _gather(
+    data, used, rows, columns, y0, x0, column, gradient, height, row, level, usable, averaged, ramps, good
+):  # fmt: skip
     """The loop behind :func:`gather_ramps`."""
     masked = usable.size > 0
     for p in range(rows.size):
@@ -24,7 +26,10 @@ def _gather(data, used, rows, columns, y0, x0, column, gradient, height, row, le
         below = True
         for i in range(used.size):
             value = np.float32(data[used[i], y, x])
-            below = below and not value >= level[y, x]
+            if below and value >= level[y, x]:
+                below = False
+                if i > 0 and averaged[i - 1]:
+                    good[p, i - 1] = False
             fine = below and math.isfinite(value)
             if masked:
                 fine = fine and usable[used[i], y, x]
@@ -42,6 +47,7 @@ def gather_ramps(
     offsets: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
     level: NDArray[np.float32],
     usable: NDArray[np.bool_] | None = None,
+    averaged: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Corrected ramps of single pixels of a block, and which of their reads are used.
 
@@ -61,6 +67,9 @@ def gather_ramps(
         Reads from the first one at or above it on are not used [DN].
     usable : (T, ny, nx) bool array, optional
         False where a read must not be used.
+    averaged : (N,) bool array, optional
+        Frames that average several reads: some of these may be full in the last one below the level, so it is
+        not used either.
 
     Returns
     -------
@@ -71,5 +80,8 @@ def gather_ramps(
     good = np.empty((rows.size, used.size), np.bool_)
     mask = np.ones((0, 0, 0), np.bool_) if usable is None else usable
     # one layout whatever comes in: the kernel is compiled once
-    _gather(data, used, rows, columns, *origin, *offsets, np.ascontiguousarray(level), mask, ramps, good)
+    several = np.zeros(used.size, np.bool_) if averaged is None else averaged
+    _gather(
+        data, used, rows, columns, *origin, *offsets, np.ascontiguousarray(level), mask, several, ramps, good
+    )  # fmt: skip
     return ramps, good

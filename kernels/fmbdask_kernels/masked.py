@@ -68,7 +68,10 @@ def masked_features(
     for start in range(0, rows.size, BATCH):
         y, x = rows[start : start + BATCH], columns[start : start + BATCH]
         reads = data[used[:, None], y, x].astype(np.float64)
-        good = np.isfinite(reads) & ~np.logical_or.accumulate(reads >= saturation[y, x], axis=0)
+        full = np.logical_or.accumulate(reads >= saturation[y, x], axis=0)
+        # some of the reads of an average may be full in the last one below the level
+        full[:-1] |= full[1:] & (pattern[2, :-1, None] < 1)
+        good = np.isfinite(reads) & ~full
         if usable is not None:
             good &= usable[used[:, None], y, x]
         offset = (

@@ -95,7 +95,9 @@ def group_offsets(
 
 
 @kernel
-def _active_sums(data, used, column, height, gradient, reach, weight, cell, column_sum, row_sum, square):
+def _active_sums(
+    data, used, column, height, gradient, reach, weight, cell, interval, column_sum, row_sum, square
+):  # fmt: skip
     """Sums over a few rows and columns of winsorised differences, less each pixel's mean and the offsets."""
     n, ny, nx = used.size, data.shape[1], data.shape[2]
     m = n - 1
@@ -109,9 +111,9 @@ def _active_sums(data, used, column, height, gradient, reach, weight, cell, colu
             slope[x] = (f4(last[x]) - f4(first[x]) - total) / f4(m)
         for t in range(m):
             a, b = data[used[t], y], data[used[t + 1], y]
-            c0, c1, s = column[t], column[t + 1], column_sum[t, y // cell]
+            c0, c1, s, length = column[t], column[t + 1], column_sum[t, y // cell], interval[t]
             for x in range(nx):
-                value[x] = (f4(b[x]) - f4(a[x])) - ((c1[x] - c0[x]) + slope[x])
+                value[x] = (f4(b[x]) - f4(a[x])) - ((c1[x] - c0[x]) + slope[x] * length)
             if h != 0:
                 g0, g1 = gradient[t], gradient[t + 1]
                 for x in range(nx):
@@ -144,6 +146,7 @@ def active_sums(
     reach: float,
     weight: NDArray[np.float32],
     cell: int,
+    interval: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Sums of what the pixels of a block have in common, from read to read; NaN counts as no difference.
 
@@ -156,11 +159,13 @@ def active_sums(
     column, gradient : (N, nx) float32 array, height : (ny,) float32 array
         Offsets already known: ``column + gradient * height`` [DN].
     reach : float
-        Differences are winsorised at this distance from each pixel's mean difference [DN].
+        Differences are winsorised at this distance from each pixel's mean one [DN].
     weight : (ny, nx) float32 array
         1 for pixels to use, 0 for others.
     cell : int
         Rows, and columns, that are summed together: where few pixels jump, few sums do.
+    interval : (N - 1,) float32 array, optional
+        Time of each difference in units of their mean; by default all are equal.
 
     Returns
     -------
@@ -172,5 +177,6 @@ def active_sums(
     columns = np.zeros((m, -(-ny // cell), nx), np.float32)
     rows = np.zeros((m, ny, -(-nx // cell)), np.float32)
     square = np.zeros(m, np.float32)
-    _active_sums(data, used, column, height, gradient, f4(reach), weight, cell, columns, rows, square)
+    time = np.ones(m, np.float32) if interval is None else interval
+    _active_sums(data, used, column, height, gradient, f4(reach), weight, cell, time, columns, rows, square)
     return columns, rows, square

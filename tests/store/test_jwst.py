@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from fmbdask.errors import InputError
 from fmbdask.regions import Region
-from fmbdask.store.ramps import open_ramp
+from fmbdask.store.ramps import ingest, open_ramp
 from fmbdask.store.readers import open_source
 
 from .made_up import ramp, write_jwst
@@ -27,6 +27,11 @@ def test_uncal_of_averaged_groups(tmp_path: Path) -> None:
     assert opened.dtype == np.uint16
     np.testing.assert_allclose(opened.read_times, 45 + 100 * np.arange(6))
     assert (opened.reads_per_frame == 8).all()
+    assert opened.attrs["read_interval"] == 10.0
+    stored = open_ramp(ingest(tmp_path / "a_uncal.fits", tmp_path / "a.zarr"))
+    assert stored.attrs["read_interval"] == 10.0
+    # another time of a frame says nothing of the reads in it
+    assert "read_interval" not in open_ramp(tmp_path / "a_uncal.fits", frame_time=100.0).attrs
     assert "flags" not in opened.coords
 
 

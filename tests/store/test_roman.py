@@ -32,6 +32,7 @@ def test_resultants_and_their_reads(tmp_path: Path, compression: str | None) -> 
     np.testing.assert_allclose(opened.read_times, 3.16247 * np.array([1, 2.5, 6.5, 9, 10, 11, 12]))
     assert opened.attrs["reference_border"] == [4, 4, 4, 4]
     assert opened.attrs["instrument"] == "WFI"
+    assert opened.attrs["read_interval"] == 3.16247
     assert "gain" not in opened.attrs
     output = open_source(path).reference_output
     assert output is not None
@@ -71,6 +72,10 @@ def test_the_whole_detector_has_32_outputs(tmp_path: Path) -> None:
             r"read_pattern\] must list reads from 1 upwards",
         ),
         ({"read_pattern": [[n] for n in range(7)]}, r"read_pattern\] must list reads from 1 upwards"),
+        (
+            {"read_pattern": [[1], [2], [3], [5, 7], [8], [9], [10]]},
+            r"averages reads \[5, 7\] in resultant 4: averages of reads that do not follow each",
+        ),
         ({"read_pattern": "all"}, r"read_pattern\] holds no resultants"),
         ({"exposure": {"frame_time": -1.0}}, r"frame_time = -1.0: mend the header, it must be above 0"),
         ({"exposure": {"frame_time": None}}, r"lacks roman.meta.exposure.frame_time: mend the metadata"),

@@ -198,12 +198,7 @@ def read_timing(
     Source: JWST user documentation, "Understanding exposure times"; the same convention as stcal's read
     pattern.
     """
-    averaged = int(number(header, path, "NFRAMES", "NFRAME") or 1)
-    gap = int(number(header, path, "GROUPGAP", least=-1) or 0)
-    frame_time = number(header, path, "TFRAME", "FRMTIME", "FRAMETIM", "FRAMETIME")
-    group_time = number(header, path, "TGROUP")
-    if frame_time is None and group_time is not None:
-        frame_time = group_time / (averaged + gap)
+    averaged, gap, frame_time, group_time = _group_of(header, path)
     counts = np.full(frames, averaged, np.int64)
     if frame_time is None:
         return None, counts
@@ -211,6 +206,17 @@ def read_timing(
         times = frame_time * (averaged + 1) / 2 + group_time * np.arange(frames)
         return np.asarray(times, np.float64), counts
     return frame_times(counts, frame_time, gap), counts
+
+
+def _group_of(header: Mapping[str, Any], path: str) -> tuple[int, int, float | None, float | None]:
+    """Reads averaged and dropped in a group, time between reads and between groups [s]."""
+    averaged = int(number(header, path, "NFRAMES", "NFRAME") or 1)
+    gap = int(number(header, path, "GROUPGAP", least=-1) or 0)
+    frame_time = number(header, path, "TFRAME", "FRMTIME", "FRAMETIM", "FRAMETIME")
+    group_time = number(header, path, "TGROUP")
+    if frame_time is None and group_time is not None:
+        frame_time = group_time / (averaged + gap)
+    return averaged, gap, frame_time, group_time
 
 
 def read_attrs(
@@ -224,7 +230,7 @@ def read_attrs(
     -------
     dict
         Some of ``units, gain, read_noise, saturation, reference_border, amplifiers, amplifier_layout,
-        instrument``: see :func:`fmbdask.open_ramp`.
+        instrument, read_interval``: see :func:`fmbdask.open_ramp`.
     """
     header = {**primary, **extension}
     attrs: dict[str, Any] = {"units": units_of(header, path)}
@@ -236,6 +242,9 @@ def read_attrs(
         value = next((header[keyword] for keyword in keywords if header.get(keyword, "") != ""), None)
         if value is not None:
             attrs[key] = value
+    averaged, _, frame_time, _ = _group_of(header, path)
+    if averaged > 1 and frame_time is not None:
+        attrs["read_interval"] = frame_time
     if name := str(header.get("INSTRUME", "")).strip():
         attrs["instrument"] = name
     instrument = attrs.get("instrument", "").upper()

@@ -31,6 +31,7 @@ ATTRIBUTES = (
     "reference_border",
     "amplifiers",
     "amplifier_layout",
+    "read_interval",
     "instrument",
     "exposure",
     "accumulating",

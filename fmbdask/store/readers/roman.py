@@ -77,8 +77,10 @@ def open_roman(path: str, stamp: Stamp) -> RomanRamp:
     full = ramp_shape(data.shape, f"{path}[roman.data]")
     if len(data.shape) != 3:
         raise InputError(f"{path}[roman.data] has shape {data.shape}: give (resultant, y, x)")
-    times, counts = _timing(roman, path, full[1])
+    frame_time, times, counts = _timing(roman, path, full[1])
     attrs = {**default_exposure(path), "units": "DN", "reference_border": [BORDER] * 4}
+    if counts.max() > 1:
+        attrs["read_interval"] = frame_time
     instrument = _at(roman, "meta", "instrument")
     if name := str(instrument.get("name") or ""):
         attrs["instrument"] = name
@@ -117,8 +119,8 @@ def _at(tree: Any, *names: str) -> Mapping[str, Any]:
 
 def _timing(
     roman: Mapping[str, Any], path: str, frames: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Mean time of the reads of each resultant, and how many they are.
+) -> tuple[float, NDArray[np.float64], NDArray[np.int64]]:
+    """Time between reads, mean time of those of each resultant [s], and how many they are.
 
     Read n (from 1) ends n frame times after the reset, as everywhere here.
     """
@@ -134,11 +136,17 @@ def _timing(
     sound = all(isinstance(resultant, list) and resultant for resultant in pattern)
     if not sound or any(type(r) is not int for r in reads) or min(reads) < 1 or reads != sorted(set(reads)):
         raise InputError(f"{where} must list reads from 1 upwards, each once: mend the metadata")
+    for k, resultant in enumerate(pattern):
+        if np.any(np.diff(resultant) != 1):
+            raise InputError(
+                f"{where} averages reads {resultant} in resultant {k + 1}: averages of reads that do not "
+                "follow each other are not supported"
+            )
     frame_time = number(exposure, f"{path}[roman.meta.exposure]", "frame_time")
     if frame_time is None:
         raise InputError(f"{path} lacks roman.meta.exposure.frame_time: mend the metadata, it is in seconds")
     times = frame_time * np.array([np.mean(resultant) for resultant in pattern])
-    return times, np.array([len(resultant) for resultant in pattern], np.int64)
+    return frame_time, times, np.array([len(resultant) for resultant in pattern], np.int64)
 
 
 def _reference_output(
