@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..regions import Region
 from .detector import Detector
-from .events import Events
+from .events import PAIR_EXCESS, Events
 from .prepare import Prepared
 from .snowballs import Halo, fit_halo
 from .surroundings import ReadBlock, Surroundings, look_around
@@ -28,6 +28,9 @@ OTHER_FACTOR, OTHER_MARGIN = 1.2, 8
 TOGETHER = 1
 #: Rates are corrected where the halo is at least this share of the noise of a pixel.
 FAINTEST = 0.05
+#: Faint steps together make no event where a halo of this share of the noise disturbs them, within so many
+#: times the memory of the statistic.
+DISTURBED, MEMORY = 0.1, 2.0
 #: What a profile says about a single pixel is this uncertain: relative to it, and to the noise of a read.
 SINGLE_ERROR, SINGLE_NOISE = 0.1, 0.03
 #: A step this many errors off the profile is not of the halo alone.
@@ -72,12 +75,20 @@ def with_halos(
     prepared: Sequence[Prepared],
     detector: Detector,
     read: ReadBlock,
-) -> tuple[pd.DataFrame, dict[int, Covered]]:
-    """Fit the halo of every snowball; returns the events and the pixels that each snowball covers."""
+) -> tuple[pd.DataFrame, dict[int, Covered], Int]:
+    """Fit the halo of every snowball.
+
+    Returns
+    -------
+    DataFrame, dict, (n,) int64 array
+        The events, less those that a halo explains; the pixels that each snowball covers, by its number; and
+        the event of each step.
+    """
     table = events.table.rename(columns={"event_id": "old_id"}).assign(
         core_radius=np.nan, halo_amplitude=np.nan, halo_scale=np.nan, expansion=np.nan
     )
-    covered = {}
+    covered: dict[int, Covered] = {}
+    owner = events.event_id.copy()
     width = detector.shape[3]
     balls = table[table["type"] == "snowball"].copy()
     for row in balls.index:
@@ -106,11 +117,65 @@ def with_halos(
         }
         for name, value in found.items():
             table.loc[row, name] = value
+        explained = _explained(event, halo, window, events, steps, seen.sigma, p.rho_floor)
+        owner[np.isin(owner, explained)] = event["old_id"]
         own = steps[events.event_id == event["old_id"]]
         outside = ~np.isin(own["y"] * width + own["x"], y * width + x)
         beyond = np.unique(own[["y", "x"]][outside]).size
         table.loc[row, "spatial_extent"] = int(halo.covered.sum()) + beyond
-    return table, covered
+    left = table["old_id"].isin(owner) | (table["type"] == "snowball")
+    return table[left].reset_index(drop=True), covered, owner
+
+
+def _explained(
+    event: pd.Series,
+    halo: Halo,
+    window: Region,
+    events: Events,
+    steps: NDArray[Any],
+    sigma: Float,
+    rho: float,
+) -> Int:
+    """Numbers of the cosmic rays that are no event any more without the halo's share of their steps.
+
+    Where a halo is too faint for a step of its own, chance makes steps of it in some pixels, many frames off:
+    what a step at one frame adds to that of another falls off with the memory of the statistic.
+    """
+    near = (events.event_id >= 0) & (steps["integration"] == window.integration)
+    near &= (steps["y"] >= window.y0) & (steps["y"] < window.y1)
+    near &= (steps["x"] >= window.x0) & (steps["x"] < window.x1)
+    own, number = steps[near], events.event_id[near]
+    y, x = own["y"] - window.y0, own["x"] - window.x0
+    with_own = np.zeros(window.shape, np.bool_)
+    mine = number == event["old_id"]
+    with_own[y[mine], x[mine]] = True
+    late = np.abs(own["frame"].astype(np.int64) - int(event["first_frame"]))
+    share = halo.expected[y, x] * np.exp(-np.sqrt(rho) * late)
+    share = np.where(
+        with_own[y, x] | (own["amplitude"] <= 0), 0.0, share / np.maximum(own["amplitude"], 1e-9)
+    )
+    lost = (
+        (halo.expected[y, x] >= DISTURBED * sigma[y, x]) & ~with_own[y, x] & (late <= MEMORY / np.sqrt(rho))
+    )
+    z = own["significance"] * (1 - np.minimum(share, 1.0))
+    kinds = events.table["type"].to_numpy()
+    rays = np.flatnonzero((kinds[number] == "cosmic_ray") & ~own["saturating"])
+    if not rays.size:
+        return np.zeros(0, np.int64)
+    rays = rays[np.lexsort((-z[rays], number[rays]))]
+    found, start = np.unique(number[rays], return_index=True)
+    total = np.bincount(events.event_id[events.event_id >= 0], minlength=kinds.size)
+    gone = []
+    for n, here in zip(found, np.split(rays, start[1:]), strict=True):
+        if here.size < total[n] or not (share[here].max() >= FAINTEST or lost[here].any()):
+            continue
+        together = np.cumsum(z[here])[1:] / np.sqrt(np.arange(2, here.size + 1))
+        threshold = float(own["threshold"][here].max())
+        # steps that are none by themselves: where a halo is in all of them they are not independent
+        pairs = -np.inf if 2 * np.count_nonzero(lost[here]) > here.size else together.max(initial=-np.inf)
+        if z[here[0]] <= threshold and pairs <= threshold + PAIR_EXCESS:
+            gone.append(int(n))
+    return np.array(gone, np.int64)
 
 
 def _window(event: pd.Series, detector: Detector) -> Region:

@@ -73,22 +73,22 @@ def reduce_exposure(
     bounds = rows.start, rows.stop - 1, columns.start, columns.stop - 1
     events = find_events(steps, snowball_min_pixels=config.snowball_min_pixels, bounds=bounds)
     shape = (detector.shape[0], *detector.shape[2:])
-    table, covered = with_halos(events, steps, prepared, detector, read)
+    table, covered, owner = with_halos(events, steps, prepared, detector, read)
     catalogue = pd.concat(
         [f for f in (table, _telegraph_events(telegraph)) if len(f)] or [table], ignore_index=True
     )
     catalogue = add_confidence(catalogue, prepared, results)
-    catalogue = weigh_repeats(catalogue, steps, events.event_id, prepared)
+    catalogue = weigh_repeats(catalogue, steps, owner, prepared)
     catalogue = catalogue.sort_values(
         ["integration", "first_frame", "peak_y", "peak_x", "type"], kind="stable", ignore_index=True
     )
     kept = apply_limits(catalogue, config.limits)
     mask = np.zeros(shape, np.uint8)
     number = kept["old_id"].to_numpy()
-    inside = np.isin(events.event_id, number[kept["type"] != "telegraph_noise"])
-    kinds = table["type"].map(CODES).to_numpy(np.uint8)
+    inside = np.isin(owner, number[kept["type"] != "telegraph_noise"])
+    kinds = events.table["type"].map(CODES).to_numpy(np.uint8)
     place = steps[inside]
-    np.maximum.at(mask, (place["integration"], place["y"], place["x"]), kinds[events.event_id[inside]])
+    np.maximum.at(mask, (place["integration"], place["y"], place["x"]), kinds[owner[inside]])
     pixels = kept[kept["type"] == "telegraph_noise"]
     here = tuple(pixels[c].to_numpy(np.int64) for c in ("integration", "peak_y", "peak_x"))
     np.maximum.at(mask, here, np.uint8(CODES["telegraph_noise"]))
@@ -97,7 +97,7 @@ def reduce_exposure(
             c = covered[old]
             mask[c.integration, c.y, c.x] = CODES["snowball"]
     kept["event_id"] = np.arange(len(kept))
-    table_of_steps = _step_table(steps, events.event_id, kept, covered)
+    table_of_steps = _step_table(steps, owner, kept, covered)
     kept["time"] = detector.times[kept["first_frame"].to_numpy(np.int64)]
     maps = _maps(results, detector, prepared, shape, covered, telegraph)
     maps["mask"] = (
