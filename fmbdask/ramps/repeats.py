@@ -15,8 +15,10 @@ from .prior import OWN_SHARE
 
 #: Frames by which what repeats may come earlier or later.
 FRAMES = 3
-#: Ways in which an event may repeat that are looked at.
-TESTS = 4
+#: The same for what repeats to the pixel.
+EXACT = 1
+#: Largest share of events that are taken for effects of their place, and rounds in which it is estimated.
+MOST, ROUNDS = 0.9, 20
 
 
 def weigh_repeats(
@@ -24,11 +26,11 @@ def weigh_repeats(
 ) -> pd.DataFrame:
     """Lower the confidence of hits whose place shows the same in other integrations, or is known for it.
 
-    A hit strikes a place once. Of n other integrations, k have a hit at the same place: with the brightest
-    pixel next to it, or on any of its pixels; within a few frames, or at any. The odds that the event belongs
-    to its place are ``OWN_SHARE`` times the mean likelihood ratio of these four ways, see
-    :func:`~fmbdask.ramps.calibration.repeat_odds`, with the probability of a coincidence from the density of
-    hits in the exposure. A history of the detector adds what it knows of the pixels.
+    A hit strikes a place once. Of n other integrations, k have a hit at the same place: with the same
+    brightest pixel, one next to it, or any pixel in common; within a few frames, or at any. The odds that the
+    event belongs to its place are those of any event of the exposure times the mean likelihood ratio of these
+    ways, see :func:`~fmbdask.ramps.calibration.repeat_odds`, with the probability of a coincidence from the
+    density of hits in the exposure. A history of the detector adds what it knows of the pixels.
 
     Parameters
     ----------
@@ -65,23 +67,44 @@ def _in_other_integrations(hits: pd.DataFrame, own: pd.DataFrame, prepared: Sequ
     detector = prepared[0].detector
     rows, columns = detector.active
     density = len(hits) / len(prepared) / ((rows.stop - rows.start) * (columns.stop - columns.start))
-    window = min((2 * FRAMES + 1) / min(p.used.size for p in prepared), 1.0)
+    frames = min(p.used.size for p in prepared)
     peaks = hits[["old_id", "integration", "peak_y", "peak_x", "first_frame"]]
     peaks = peaks.set_axis(["event_id", "integration", "y", "x", "frame"], axis=1)
     around = [peaks.assign(y=peaks["y"] + i, x=peaks["x"] + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    size = np.sqrt(own.groupby("event_id")[["y", "x"]].apply(lambda g: len(g.drop_duplicates())))
-    reached = (size.reindex(hits["old_id"]).to_numpy() + float(size.mean())) ** 2
-    total = np.zeros(len(hits))
-    # the same brightest pixel, or any of the same pixels; at the same frames, or at any
-    for pairs, area in ((_pairs(peaks, pd.concat(around)), 9.0), (_pairs(own, own), reached)):
-        for share in (window, 1.0):
-            close = pairs[(pairs["frame"] - pairs["frame_other"]).abs() <= FRAMES] if share < 1 else pairs
-            times = close.drop_duplicates(["event_id", "integration_other"]).groupby("event_id").size()
-            k = times.reindex(hits["old_id"], fill_value=0).to_numpy()
-            chance = -np.expm1(-density * share * area)
-            odds = OWN_SHARE / TESTS * np.exp(repeat_odds(k, len(prepared) - 1, chance))
-            total += np.where(k > 0, odds, 0.0)
-    return pd.Series(total, hits["old_id"].to_numpy())
+    count = own.drop_duplicates(["event_id", "y", "x"]).groupby("event_id").size()
+    size = np.sqrt(count.reindex(hits["old_id"]).to_numpy(np.float64))
+    reached = (size + float(size.mean())) ** 2
+    exact, near, touching = _pairs(peaks, peaks), _pairs(peaks, pd.concat(around)), _pairs(own, own)
+    ways: list[tuple[pd.DataFrame, Any, int]] = [
+        (exact, 1.0, EXACT),
+        (near, 9.0, FRAMES),
+        (near, 9.0, frames),
+        (touching, reached, FRAMES),
+        (touching, reached, frames),
+    ]
+    ratio, repeats = np.zeros(len(hits)), np.zeros(len(hits), np.bool_)
+    for pairs, area, late in ways:
+        close = pairs[(pairs["frame"] - pairs["frame_other"]).abs() <= late] if late < frames else pairs
+        times = close.drop_duplicates(["event_id", "integration_other"]).groupby("event_id").size()
+        k = times.reindex(hits["old_id"], fill_value=0).to_numpy()
+        chance = -np.expm1(-density * min((2 * late + 1) / frames, 1.0) * area)
+        ratio += np.exp(repeat_odds(k, len(prepared) - 1, chance)) / len(ways)
+        repeats |= k > 0
+    share = _share(ratio)
+    return pd.Series(np.where(repeats, share / (1 - share) * ratio, 0.0), hits["old_id"].to_numpy())
+
+
+def _share(ratio: NDArray[np.float64]) -> float:
+    """Share of events that are effects of their place, by the exposure itself, and no less than usual.
+
+    Expectation maximisation from the likelihood ratios of the events.
+    """
+    # in an order of their own, so that the sum does not depend on that of the events
+    ratio = np.sort(ratio)
+    share = OWN_SHARE
+    for _ in range(ROUNDS):
+        share = float(np.clip(np.mean(share * ratio / (share * ratio + 1 - share)), OWN_SHARE, MOST))
+    return share
 
 
 def _pairs(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def single_steps(
         active[border:-border, border:-border] = True
         stepped = np.zeros((size, size), bool)
         stepped[y, x] = True
-        beside = ndimage.binary_dilation(stepped, np.ones((2 * BESIDE + 1,) * 2))
+        beside = ndimage.binary_dilation(stepped, np.ones((2 * BESIDE + 1,) * 2, np.bool_))
         places = active & beside & ~stepped, active & ~beside
         for alpha in rates:
             seen = detect(ramp, false_alarm_rate=alpha)

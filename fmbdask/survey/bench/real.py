@@ -183,7 +183,7 @@ def _score(
         got |= flags[put.integration, put.frame + shift, put.y, put.x]
     stepped = np.zeros((flags.shape[0], *flags.shape[2:]), np.bool_)
     stepped[put.integration, put.y, put.x] = True
-    beside = ndimage.binary_dilation(stepped, np.ones((1, 2 * BESIDE + 1, 2 * BESIDE + 1)))
+    beside = ndimage.binary_dilation(stepped, np.ones((1, 2 * BESIDE + 1, 2 * BESIDE + 1), np.bool_))
     inside = np.zeros(flags.shape[2:], np.bool_)
     inside[active] = True
     away = ~beside & inside
