@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fmbdask.store.run.epochs import acquire
-from fmbdask.store.run.journal import journals, read_journal
+from fmbdask.store.run.journal import read_journal
 from fmbdask.store.run.units import PREPARE, REDUCE
 
 from .small import SmallRun
@@ -61,6 +61,6 @@ def test_a_thawed_worker_stops(tmp_path: Path, region: int, left: list[int]) -> 
         worker.send_signal(signal.SIGCONT)
         out, _ = worker.communicate("\n", timeout=60)
     assert json.loads(out) == [left, "superseded"]
-    ended = [r.unit.region for p, _ in journals(run.folder.journal) for r in read_journal(p)[0] if r.part]
+    ended = [r.unit.region for p in run.folder.journal.rglob("*.jsonl") for r in read_journal(p)[0] if r.part]
     assert ended == [r for r in (PREPARE, 0, 1, 2, 3) if r not in left]
     assert list(run.folder.products.iterdir()) == []

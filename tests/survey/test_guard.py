@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from fmbdask.store.run.journal import journals, read_journal
+from fmbdask.store.run.journal import read_journal
 from fmbdask.store.run.units import PREPARE, Record, Unit
 from fmbdask.survey import guard
 from fmbdask.survey.guard import EXIT_STATUS, Watch, anonymous_memory
@@ -36,7 +36,7 @@ def run_hungry(folder: Path, how: str, *, tasks: int = 1, path: str = "") -> tup
     )
     run.reign.release()
     assert done.returncode in (0, EXIT_STATUS), done.stderr
-    return done.returncode, [r for p, _ in journals(run.folder.journal) for r in read_journal(p)[0]]
+    return done.returncode, [r for p in run.folder.journal.rglob("*.jsonl") for r in read_journal(p)[0]]
 
 
 @pytest.mark.parametrize("how", ["in_numpy", "in_a_kernel"])

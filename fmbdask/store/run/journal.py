@@ -142,9 +142,10 @@ def read_journal(path: Path, start: int = 0) -> tuple[list[Record], int]:
     return records, start + len(whole)
 
 
-def journals(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Every journal below a folder and its size [byte], in the order of their names."""
-    for epoch in sorted(entry.path for entry in os.scandir(folder) if entry.is_dir()):
-        with os.scandir(epoch) as entries:
-            found = sorted((e.path, e.stat().st_size) for e in entries if e.name.endswith(".jsonl"))
-        yield from ((Path(path), size) for path, size in found)
+def journals(folder: Path) -> Iterator[tuple[str, int]]:
+    """Every journal below a folder, by its name relative to it, and its size [byte], in order."""
+    epochs = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
+    for epoch in epochs:
+        with os.scandir(folder / epoch) as entries:
+            found = sorted((e.name, e.stat().st_size) for e in entries if e.name.endswith(".jsonl"))
+        yield from ((f"{epoch}/{name}", size) for name, size in found)

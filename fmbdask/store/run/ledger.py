@@ -33,6 +33,8 @@ _VALUES = f"VALUES ({', '.join('?' * _COLUMNS)})"
 _UNIT = "stage = ? AND item = ? AND region = ?"
 #: Which of several results of a unit counts comes first.
 _PREFERENCE = "ORDER BY generation DESC, time, (SELECT path FROM file WHERE id = file), offset LIMIT 1"
+#: Names of journals are kept relative to the run.
+_JOURNAL = "journal/"
 #: Records that are indexed at once, and how many of these batches are committed at once.
 _BATCH, _COMMIT = 20_000, 10
 
@@ -132,9 +134,9 @@ class Ledger(Answers):
 
     def _check_journals(self) -> None:
         """Refuse a ledger that has read more of a journal than there is: it belongs to another past."""
-        sizes = {self.folder.relative(p): size for p, size in journals(self.folder.journal)}
+        there = dict(journals(self.folder.journal))
         for path, size in self._db.execute("SELECT path, bytes FROM journal"):
-            if sizes.get(path, -1) < size:
+            if there.get(path.removeprefix(_JOURNAL), -1) < size:
                 raise sqlite3.DatabaseError("the journals are not those of this ledger")
 
     def update(self) -> int:
@@ -154,10 +156,12 @@ class Ledger(Answers):
             batch.clear()
             positions.clear()
 
-        for path, size in journals(self.folder.journal):
-            begin = self.position(path)
+        known = dict(self._db.execute("SELECT path, bytes FROM journal"))
+        for name, size in journals(self.folder.journal):
+            begin = known.get(_JOURNAL + name, 0)
             if size <= begin:
                 continue
+            path = self.folder.journal / name
             try:
                 records, positions[path] = read_journal(path, begin)
             except OSError as error:
@@ -174,12 +178,6 @@ class Ledger(Answers):
         index()
         self.commit()
         return count
-
-    def position(self, path: Path) -> int:
-        """Up to where a journal is indexed [byte]."""
-        name = self.folder.relative(path)
-        row = self._db.execute("SELECT bytes FROM journal WHERE path = ?", (name,)).fetchone()
-        return int(row[0]) if row else 0
 
     def seen(self, path: Path, nbytes: int) -> None:
         """Note that a journal is indexed up to a position."""

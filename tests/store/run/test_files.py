@@ -85,7 +85,7 @@ def test_a_journal_on_a_full_disk_keeps_whole_lines_only(full_disk: Path) -> Non
 def test_a_journal_is_never_shared(folder: RunFolder) -> None:
     with JournalWriter(journal_path(folder.journal, 1, "task")) as journal, pytest.raises(FileExistsError):
         JournalWriter(journal.path)
-    assert [path for path, _ in journals(folder.journal)] == [journal.path]
+    assert dict(journals(folder.journal)) == {f"00001/{journal.path.name}": 0}
 
 
 def test_lines_are_forced_to_the_disk_after_what_they_speak_of(
