@@ -143,8 +143,9 @@ def read_config(
     places = Places.near(file)
     exposure = config.exposure.model_dump()
     for key in ("gain", "read_noise", "saturation", "bad_pixels", "linearity"):
-        if isinstance(exposure[key], str) and not _is_number(exposure[key]):
-            exposure[key] = places.absolute(exposure[key])
+        if isinstance(exposure[key], str):
+            number = _number(exposure[key])
+            exposure[key] = places.absolute(exposure[key]) if number is None else number
     cluster = config.cluster
     if cluster is not None and cluster.endswith((".yaml", ".yml")):
         cluster = places.absolute(cluster)
@@ -173,12 +174,11 @@ def _pipeline(name: str, places: Places) -> str:
     return f"{places.absolute(place)}:{function}" if place.endswith(".py") else name
 
 
-def _is_number(text: str) -> bool:
+def _number(text: str) -> float | None:
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 class Places:
