@@ -43,7 +43,8 @@ class Context:
     ----------
     folder : RunFolder
     products : mapping
-        Checked folders of the products that earlier stages made: name of the stage -> folder.
+        Checked folders of the products that earlier stages made: name of the stage -> folder of the item, and
+        ``<stage>.run`` -> that of the reduction of the run where there was one.
     seconds : dict
         Wall time spent under :meth:`reading` and :meth:`writing` [s].
     nbytes : int
@@ -124,7 +125,7 @@ class Stage(Protocol):
         """Make the tables of the run from the products of all items that were reduced, in their order.
 
         ``target`` is a folder that exists, empty, as in :meth:`reduce`; it becomes ``catalog/``, or
-        ``products/<stage>`` for all stages but the last.
+        ``products/<stage>.run`` for all stages but the last.
         """
 
 
