@@ -141,7 +141,7 @@ def add(path: str | os.PathLike[str], inputs: Sequence[str | os.PathLike[str]]) 
         If a coordinator is at work.
     """
     from .inputs import duplicates, find, make_items
-    from .loading import load_pipeline
+    from .pipelines import make
     from .project import with_costs
 
     folder = RunFolder.at(path)
@@ -149,7 +149,8 @@ def add(path: str | os.PathLike[str], inputs: Sequence[str | os.PathLike[str]]) 
     if not found:
         raise InputError(f"{', '.join(empty)} match nothing: name files that are there")
     with reigning(folder) as chronicle:
-        plan, pipeline = Plan.load(folder.path), load_pipeline(folder)
+        plan = Plan.load(folder.path)
+        pipeline = make(plan.config)
         described = make_items(
             pipeline, found, first=len(plan.items), taken=[item.name for item in plan.items]
         )

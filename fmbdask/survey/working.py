@@ -17,9 +17,9 @@ from ..store.run.folder import RunFolder
 from ..store.run.items import Item
 from .chronicle import Chronicle
 from .coordinator import Stopped
-from .loading import load_pipeline
 from .outcome import Run, look
 from .pace import Report
+from .pipelines import make
 from .plan import Plan
 from .project import slots_of
 from .schedule import Costs
@@ -71,7 +71,8 @@ def work(
     with reigning(folder) as chronicle, asking(folder) as asked:
         decide(chronicle)
         chronicle.commit()
-        plan, pipeline = Plan.load(folder.path), load_pipeline(folder)
+        plan = Plan.load(folder.path)
+        pipeline = make(plan.config)
         spec = cluster if cluster is not None else plan.cluster
         site = read_cluster(spec if isinstance(spec, ClusterConfig) else os.fspath(spec))
         slots = slots_of(site, workers)
