@@ -65,7 +65,8 @@ def compile_search() -> None:
 def compile_fits() -> None:
     """Compile the fits of steps and telegraph noise, as the detector calls them."""
     from fmbdask_kernels.covariance import read_pattern
-    from fmbdask_kernels.steps import fit_steps, step_amplitude
+    from fmbdask_kernels.held import held_steps
+    from fmbdask_kernels.steps import fit_steps
     from fmbdask_kernels.telegraph import fit_telegraph
 
     ramps = tiny().values[0].reshape(_FRAMES, -1).T.astype(np.float32)
@@ -73,7 +74,7 @@ def compile_fits() -> None:
     variance, dof, floor, poisson = 100.0, 50.0, 5e-3, 1.0
     steps = fit_steps(ramps, used, variance, dof, floor, floor, poisson, 4.5, pattern, 12)
     fit_telegraph(ramps, used, variance, dof, steps.rho, floor, poisson, pattern, steps)
-    step_amplitude(ramps, used, variance, floor, pattern, _FRAMES // 2)
+    held_steps(ramps, used, variance, dof, floor, poisson, pattern, _FRAMES // 2)
 
 
 _FRAMES, _EDGE = 24, 24
