@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -21,8 +22,9 @@ import psutil
 #: Time between two looks, and when more than :data:`NEAR` of the allowance is in use [s].
 INTERVAL, SHORT_INTERVAL = 0.05, 0.01
 NEAR = 0.7
-#: Share of the allowance above which freed memory is given back to the system between units.
-TIDY = 0.5
+#: Share of the allowance above which freed memory is given back to the system between units, at most so
+#: often [s]: it takes some ten milliseconds.
+TIDY, TIDY_INTERVAL = 0.7, 5.0
 #: Status of a process that ended itself.
 EXIT_STATUS = 86
 
@@ -85,7 +87,10 @@ class Watch:
         """
         used = anonymous_memory()
         if self.allowance and used > TIDY * self.allowance:
-            used = give_back()
+            now = time.monotonic()
+            if used > self.allowance or now - _guard.tidied > TIDY_INTERVAL:
+                _guard.tidied = now
+                used = give_back()
         if self.allowance and used > self.allowance and _guard.units_done and _guard.alone(self):
             return False
         self._peak = used
@@ -118,6 +123,7 @@ class _Guard:
 
     def __init__(self) -> None:
         self.units_done = 0
+        self.tidied = -TIDY_INTERVAL
         self._lock = threading.Lock()
         self._watches: set[Watch] = set()
         self._wanted = threading.Event()
