@@ -13,15 +13,18 @@ from . import calibration
 from .prepare import Prepared
 from .region import RegionResult
 
-#: Log-odds of a cosmic ray: constant, excess over the threshold [sigma], pixels (binary logarithm), and hits
-#: that are beyond doubt per false alarm expected (natural logarithm). Logistic regression on 7700 detections
-#: in 66 simulated exposures, with and without what real detectors do, of 60 to 300 frames and 4 to 350 hits.
-COSMIC_RAY = (-3.95, 0.90, 2.32, 0.353)
-#: Excess from which a hit is beyond doubt, and ranges outside of which the regression has seen nothing.
-CERTAIN, EXCESS, PIXELS, HITS = 4.0, (-1.0, 6.0), (1, 16), (0.0, 6.0)
+#: Log-odds of a cosmic ray of one, two, or more pixels: constant and slope with its excess over the
+#: threshold, less the doubt in it [sigma]. Printed by ``benchmarks/confidence.py``.
+COSMIC_RAY = ((-0.60, 0.81), (1.18, 0.78), (1.77, 1.39))
+#: Log-odds for hits that are beyond doubt per false alarm expected (natural logarithm): an exposure with few
+#: hits has as many false alarms. From exposures of 4 to 350 hits.
+PER_HIT = 0.353
+#: Excess from which a hit is beyond doubt, and ranges outside of which the regression has seen too little.
+CERTAIN, EXCESS, HITS = 4.0, (-1.3, 4.0), (0.0, 6.0)
 
-#: Log-odds of a telegraph pixel: slope with its evidence [natural logarithm], and the evidence of even odds.
-TELEGRAPH_ODDS, TELEGRAPH_EVEN = 0.8, 5.2
+#: Log-odds of a telegraph pixel: slope with its evidence [natural logarithm], and the evidence of even odds;
+#: printed there as well.
+TELEGRAPH_ODDS, TELEGRAPH_EVEN = 0.62, 4.3
 
 #: No false snowball was among the 300 found in simulated exposures: the rule of succession.
 SNOWBALL = 301 / 302
@@ -32,15 +35,15 @@ def add_confidence(
 ) -> pd.DataFrame:
     """Add the column ``confidence``: the probability that the event is real.
 
-    A false cosmic ray is nearly always a single pixel little above the threshold, so excess and number of
-    pixels tell most; what chance is expected to find among the pixels tested, against the hits of the same
-    exposure that are beyond doubt, sets the odds to start from. The odds of telegraph pixels follow from
-    their evidence. The coefficients are measured, and reliable within .05 on simulated exposures.
+    A false cosmic ray is nearly always a single pixel little above the threshold, so number of pixels and
+    excess, less the doubt in the best step, tell most; what chance is expected to find among the pixels
+    tested, against the hits of the same exposure that are beyond doubt, sets the odds to start from. The odds
+    of telegraph pixels follow from their evidence. The coefficients are measured on simulated exposures.
 
     Parameters
     ----------
     events : DataFrame
-        Columns ``type``, ``significance`` and ``spatial_extent``.
+        Columns ``type``, ``significance``, ``excess`` and ``spatial_extent``.
     prepared, results : sequences
         What was searched, and how.
 
@@ -56,7 +59,9 @@ def add_confidence(
     threshold = float(np.median([p.isolated[0] for p in prepared]))
     chance = false_alarm_rate(first, threshold) * sum(r.tested for r in results)
     pixels = events.loc[hits, "spatial_extent"].to_numpy(np.float64)
-    confidence[hits] = special.expit(_cosmic_ray(z[hits] - threshold, pixels, chance))
+    certain = int(np.count_nonzero(z[hits] - threshold > CERTAIN))
+    excess = events.loc[hits, "excess"].to_numpy(np.float64)
+    confidence[hits] = special.expit(_cosmic_ray(excess, pixels, certain, chance))
     telegraph = kind == "telegraph_noise"
     # the significance of a telegraph pixel is the root of twice its evidence
     confidence[telegraph] = special.expit(TELEGRAPH_ODDS * (z[telegraph] ** 2 / 2 - TELEGRAPH_EVEN))
@@ -72,16 +77,10 @@ def false_alarm_rate(p: Prepared, threshold: float) -> float:
 
 
 def _cosmic_ray(
-    excess: NDArray[np.float64], pixels: NDArray[np.float64], chance: float
+    excess: NDArray[np.float64], pixels: NDArray[np.float64], certain: int, chance: float
 ) -> NDArray[np.float64]:
-    """Log-odds of cosmic rays; ``chance`` is the number of false alarms expected."""
-    certain = np.count_nonzero(excess > CERTAIN)
+    """Log-odds of cosmic rays among ``certain`` hits; ``chance`` is the number of false alarms expected."""
     start = np.log((certain + 1) / max(chance, 1e-9))
-    constant, per_excess, per_pixel, per_hit = COSMIC_RAY
-    odds: NDArray[np.float64] = (
-        constant
-        + per_excess * np.clip(excess, *EXCESS)
-        + per_pixel * np.log2(np.clip(pixels, *PIXELS))
-        + per_hit * np.clip(start, *HITS)
-    )
+    constant, slope = np.array(COSMIC_RAY)[np.clip(pixels, 1, len(COSMIC_RAY)).astype(np.int64) - 1].T
+    odds: NDArray[np.float64] = constant + slope * np.clip(excess, *EXCESS) + PER_HIT * np.clip(start, *HITS)
     return odds
