@@ -17,6 +17,7 @@ PACKAGES = {"fmbdask": ROOT / "fmbdask", "fmbdask_kernels": ROOT / "kernels" / "
 #: Rooms by floor, highest first: a module imports from its own room and from floors below it, never
 #: sideways and never up. `config` and `regions` are modules of the ground floor above the kernels.
 FLOORS = (
+    {"__main__"},
     {"cli"},
     {"survey", "review"},
     {"ramps", "images", "anomaly", "analysis", "viz", "store", "cluster"},
