@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from fmbdask_kernels.covariance import timing
+from fmbdask_kernels.rates import drift_left
 from fmbdask_kernels.stepped import drift_covariance
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
@@ -42,7 +43,9 @@ def slow_modes(pattern: Array) -> Array:
     return modes[list(DEGREES)]
 
 
-def measure_drift(slow: Array, variance: Array, light: Array, pattern: Array, modes: Array) -> float:
+def measure_drift(
+    slow: Array, variance: Array, light: Array, pattern: Array, modes: Array, rho: float
+) -> float:
     """Measure the strength of 1/f noise.
 
     Parameters
@@ -55,6 +58,8 @@ def measure_drift(slow: Array, variance: Array, light: Array, pattern: Array, mo
         Their reads, see :func:`fmbdask_kernels.covariance.read_pattern`.
     modes : (K, N) array
         From :func:`slow_modes`.
+    rho : float
+        Ratio of Poisson to read variance that the fit assumed which ``variance`` comes from.
 
     Returns
     -------
@@ -79,6 +84,9 @@ def measure_drift(slow: Array, variance: Array, light: Array, pattern: Array, mo
     # the median does not mind the few pixels that hold an event
     excess = np.median(slow**2 / expected, axis=1) / usual - 1
     share = np.median(pink[:, None] * variance / expected, axis=1)
-    strength = float(share @ excess / (share @ share))
-    error = MEDIAN_ERROR / np.sqrt(variance.size * float(share @ share))
+    # the variance of a read was measured as if none of what a fit leaves over were drift
+    slow_share = drift_left(model, rho, np.diff(np.diff(covariance, axis=0), axis=1)) / (n - 2)
+    clear = share - slow_share * (1 + excess)
+    strength = float(clear @ excess / (clear @ clear))
+    error = MEDIAN_ERROR / np.sqrt(variance.size * float(clear @ clear))
     return strength if strength > CERTAIN * error else 0.0

@@ -209,7 +209,6 @@ def measure_noise(
         usual = _thresholds(pattern, rho, 0.05, bins[mine], rate[mine], variance, detector.gain)
         firing = _thresholds(pattern, rho, 1e-3, bins[mine], rate[mine], variance, detector.gain)
         quiet &= ~_with_many(frame[mine], z > firing)
-        calm[np.flatnonzero(mine)[quiet & (z < firing)]] = True
         for k in range(2):
             part = quiet & ((bins[mine] == 0) if k == 0 else (bins[mine] > 0))
             if part.sum() >= ENOUGH:
@@ -217,6 +216,9 @@ def measure_noise(
                 scale[a, k] = np.clip(larger, 1.0 if k == 0 else SCALE_RANGE[0], SCALE_RANGE[1])
             elif k == 1:
                 scale[a, 1] = scale[a, 0]
+        # slow noise makes chance steps larger: pixels that show much of it must not be left out
+        larger_of = np.where(bins[mine] == 0, scale[a, 0], scale[a, 1])
+        calm[np.flatnonzero(mine)[quiet & (z < firing * larger_of)]] = True
     # what a fit leaves over holds Poisson noise as well, and the more the longer its memory
     plain = make_rates(pattern, tables, 0.0)
     light = rate * detector.poisson
@@ -228,7 +230,7 @@ def measure_noise(
     both = calm[left] & calm[left + 1]
     left = left[both]
     slow, own, light = slow[:, both], own[left] + own[left + 1], light[left] + light[left + 1]
-    drift = measure_drift(slow, own, light, pattern, modes)
+    drift = measure_drift(slow, own, light, pattern, modes, float(rho[0]))
     return Noise(out[0], out[1], out[2], out[3], scale, make_rates(pattern, tables, drift), ratio)
 
 

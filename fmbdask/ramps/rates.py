@@ -46,7 +46,7 @@ def rates_of(
         [DN per interval], NaN where fewer than two reads lie between the same steps.
     """
     amplifier = p.detector.amplifier[region.x][columns]
-    variance = p.noise.pixels(p.detector.amplifier, region)[rows, columns]
+    variance = p.noise.pixels(p.detector.amplifier, region)[rows, columns] / p.noise.rates.excess
     return rates_with_steps(
         ramps, used, begins, variance, p.noise.dof[amplifier], p.noise.noisy[amplifier], p.poisson, p.pattern,
         p.noise.rates.drift, high,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import planes as to
-from .covariance import timing
+from .covariance import factor, solve, timing
 from .jit import ZERO, exact, kernel
 from .stepped import LEAST, TELLING, drift_covariance, trace_of_inverse
 from .tables import Offsets, Prior, Tables
@@ -37,7 +37,8 @@ class RateTables(NamedTuple):
     ``read`` and ``photon`` (3, bins): variance of the ordinary least-squares slope, of the generalised one,
     and their covariance, in units of the read variance (1/f noise included) and of the Poisson variance of
     one interval. ``poisson`` and ``white`` (bins,): what one unit of either adds to the residual sum of
-    squares. ``drift``: 1/f variance per natural logarithm of frequency over the read variance.
+    squares. ``drift``: 1/f variance per natural logarithm of frequency over the read variance;
+    ``excess``: factor by which a variance of one read is too large that takes it for read noise.
     """
 
     read: NDArray[np.float32]
@@ -45,6 +46,7 @@ class RateTables(NamedTuple):
     poisson: NDArray[np.float32]
     white: NDArray[np.float32]
     drift: float
+    excess: float
 
 
 def read_weights(weight: Float) -> Float:
@@ -88,9 +90,30 @@ def make_rates(pattern: Float, tables: Tables, drift: float) -> RateTables:
             for r, u, q, t in zip(rho, unit, times(2, 4, unit), unit @ model[0], strict=True)
         ]
     )
-    parts = (forms(read), forms(photon), poisson, m - 1 - rho * poisson)
+    white = m - 1 - rho * poisson
+    plain_white = float(white[0])
+    if drift > 0:
+        slow = np.diff(np.diff(drift_covariance(pattern[0]), axis=0), axis=1)
+        white = white + drift * np.array([drift_left(model, float(r), slow) for r in rho])
+    parts = (forms(read), forms(photon), poisson, white)
     a, b, c, d = (np.ascontiguousarray(part, np.float32) for part in parts)
-    return RateTables(a, b, c, d, float(drift))
+    return RateTables(a, b, c, d, float(drift), float(white[0]) / plain_white)
+
+
+@exact
+def drift_left(model, rho, drift):
+    """What 1/f noise of covariance ``drift`` (M, M) adds to the residual sum of squares."""
+    m = model.shape[1]
+    weight, link, unit, scale, x = np.zeros((5, m))
+    total = factor(model, m, rho, weight, link, unit, scale)
+    left = 0.0
+    for j in range(m):
+        solve(drift[j], m, weight, link, x)
+        along = 0.0
+        for i in range(m):
+            along += unit[i] * drift[j, i]
+        left += x[j] - unit[j] * along / total
+    return left
 
 
 @exact
@@ -208,7 +231,8 @@ def rates(
         plain = plain.copy()
         plain[rows, columns] = own - (shared + offsets.row_slope[rows])
     out = np.empty((2, *plain.shape), np.float32)
+    variance = prior.variance / f4(parts.excess)
     _mix(
-        planes, plain, f4(used.size - 2), prior.variance, prior.dof, prior.noisy, prior.poisson, parts, out
+        planes, plain, f4(used.size - 2), variance, prior.dof, prior.noisy, prior.poisson, parts, out
     )  # fmt: skip
     return out[0], out[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from fmbdask_kernels.stepped import drift_covariance
 
 from fmbdask.errors import InputError
 from fmbdask.ramps import detect
@@ -90,3 +91,21 @@ def test_patterns_that_cannot_be_are_refused() -> None:
     none = ramp.assign_coords(reads_per_frame=("frame", np.zeros(12, int)))
     with pytest.raises(InputError, match="reads_per_frame must be at least 1"):
         detect(none)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.05])
+def test_slow_noise_is_measured_and_a_wide_faint_event_is_none(strength: float) -> None:
+    rng = np.random.default_rng(7)
+    frames, rate = 60, 0.5
+    data = 3000 + np.cumsum(rng.poisson(rate, (frames, EDGE, EDGE)), axis=0)
+    data = data + SIGMA * rng.standard_normal(data.shape)
+    if strength:
+        slow = np.linalg.cholesky(drift_covariance(np.arange(frames)) + 30.0)
+        pink = slow @ rng.standard_normal((frames, EDGE * EDGE))
+        data += SIGMA * np.sqrt(strength) * pink.reshape(data.shape)
+    data[30:] += 0.8 * SIGMA
+    found = detect(
+        xr.DataArray(np.rint(data).astype(np.uint16), dims=("frame", "y", "x"), attrs={"gain": 1.0}),
+        telegraph=False, common_mode=False, row_noise=False,
+    )  # fmt: skip
+    assert found.prepared[0].noise.rates.drift == pytest.approx(strength, rel=0.3, abs=0.004)
