@@ -61,7 +61,6 @@ class Maker:
             known,
             seconds,
             allowance,
-            assignment.alone,
         )
 
     def current(self, item: Item) -> Item:

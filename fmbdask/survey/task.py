@@ -69,8 +69,6 @@ class Task:
         Expected time of a unit by kind, ``prepare``, ``map``, ``reduce`` [s]; may be empty.
     allowance : int
         Anonymous memory that the worker process may use [byte]; 0 for no guard.
-    alone : bool
-        Whether nothing else runs in the worker process.
     """
 
     number: int
@@ -81,7 +79,6 @@ class Task:
     known: Mapping[Unit, Part] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     allowance: int = 0
-    alone: bool = False
 
 
 @dataclass(frozen=True)

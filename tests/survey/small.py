@@ -1,4 +1,4 @@
-"""A small pipeline of two stages and a run made by hand, for tests of workers; also used by other processes."""
+"""A small pipeline of two stages and a run made by hand, for tests of workers and their processes."""
 
 from __future__ import annotations
 
