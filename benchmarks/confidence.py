@@ -38,6 +38,9 @@ MOST_EVIDENCE = 20.0
 #: Edges of the bins of reliability.
 EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 
+#: What the detector itself does with doubt, kept before it is told to leave nothing out.
+DOUBT, MOST_DOUBT, BEYOND_DOUBT = candidates.DOUBT, candidates.MOST_DOUBT, events.BEYOND_DOUBT
+
 Float = NDArray[np.float64]
 
 
@@ -114,7 +117,10 @@ def main() -> None:
     lone, excess = pixels == 1, np.clip(plain, *confidence.EXCESS)
     w = logistic(np.column_stack([excess[lone], shown[lone]]), real[lone])
     print("doubt [sigma] of", dict(zip(SHOWN, np.round(-w[2:] / w[1], 2).tolist(), strict=True)))
-    doubt = np.minimum(shown @ (-w[2:] / w[1]), 4.0)
+    # from here on with the weights that the detector has, and without what it leaves out for doubt
+    doubt = np.minimum(shown @ np.array(DOUBT), MOST_DOUBT)
+    kept = (pixels > 1) | (plain > np.maximum(doubt - BEYOND_DOUBT, 0))
+    table, plain, doubt, real, pixels = table[kept], plain[kept], doubt[kept], real[kept], pixels[kept]
     excess = np.clip(plain - doubt, *confidence.EXCESS)
     offset = confidence.PER_HIT * np.clip(table["start"].to_numpy(), *confidence.HITS)
     odds = np.zeros(real.size)
