@@ -337,7 +337,8 @@ class Coordinator:
         return {str(worker["name"]): address for address, worker in workers.items()}
 
     def _tell(self) -> None:
-        self.pace.items, self.pace.failed = self._schedule.done_count, self._schedule.failed_count
+        if self._schedule.of_items:
+            self.pace.items, self.pace.failed = self._schedule.done_count, self._schedule.failed_count
         if self._progress is not None:
             self._progress(self.pace.regions, self.pace.total, self.pace.text())
 

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+from ..store.run.epochs import Reign
+from ..store.run.folder import RunFolder
 from ..store.run.items import Item
+from ..store.run.ledger import Ledger
 from ..store.run.units import PREPARE, REDUCE, WHOLE_RUN, Part, Unit
-from .chronicle import Chronicle
 from .schedule import Assignment, Costs
 from .task import Task
+
+
+class Knowledge(Protocol):
+    """Where the results of a run lie; see :class:`~.chronicle.Chronicle`."""
+
+    folder: RunFolder
+    reign: Reign
+    ledger: Ledger
+
+    def part(self, unit: Unit) -> Part | None:
+        """Where the result of a unit lies."""
+
+    def parts(self, stage: int, item: int) -> dict[Unit, Part]:
+        """Where the results of all units of an item in a stage lie."""
 
 
 @dataclass
@@ -18,7 +35,7 @@ class Maker:
 
     Attributes
     ----------
-    chronicle : Chronicle
+    chronicle : Knowledge
     items : mapping
         All items of the run by index.
     costs : callable
@@ -27,7 +44,7 @@ class Maker:
         For the reduction of the run: the items that were reduced.
     """
 
-    chronicle: Chronicle
+    chronicle: Knowledge
     items: Mapping[int, Item]
     costs: Callable[[int, Item], Costs]
     reduced: list[Item] = field(default_factory=list)

@@ -151,6 +151,10 @@ def add(path: str | os.PathLike[str], inputs: Sequence[str | os.PathLike[str]]) 
     with reigning(folder) as chronicle:
         plan = Plan.load(folder.path)
         pipeline = make(plan.config)
+        if getattr(pipeline, "together", False):
+            raise RunError(
+                f"the run in {folder.path} stacks its inputs, so that none can be added: plan another run"
+            )
         described = make_items(
             pipeline, found, first=len(plan.items), taken=[item.name for item in plan.items]
         )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..store.run.items import Item
-from ..store.run.units import PREPARE, REDUCE, Unit
+from ..store.run.units import PREPARE, REDUCE, WHOLE_RUN, Unit
 from .policy import Policy, Setback, Verdict
 
 #: The work that is left is cut into at least so many tasks a slot, none of them shorter than this [s].
@@ -189,6 +189,11 @@ class Schedule:
     def over(self) -> bool:
         """Whether every item is done or failed."""
         return self._left == 0
+
+    @property
+    def of_items(self) -> bool:
+        """Whether it is of items, not of the reduction of the run."""
+        return WHOLE_RUN not in self._place
 
     @property
     def done_items(self) -> list[Item]:
