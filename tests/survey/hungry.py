@@ -6,6 +6,7 @@ import pickle
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,7 @@ def main(how: str, path: Path) -> None:
     tasks = pickle.loads(path.read_bytes())
     allowance = give_back() + 100_000_000
     threads = [
-        threading.Thread(
-            target=lambda task=task: run_task(type(task)(**vars(task) | {"allowance": allowance}))
-        )
+        threading.Thread(target=lambda task=task: run_task(replace(task, allowance=allowance)))
         for task in tasks
     ]
     for thread in threads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def run_hungry(folder: Path, how: str, *, tasks: int = 1, path: str = "") -> tuple[int, list[Record]]:
     """Let a process do the regions 0 and 1 of items, one task each; its status and all records."""
     run = SmallRun(folder / "run", items=tasks, regions=3)
-    run.items = {i: type(item)(**vars(item) | {"path": path}) for i, item in run.items.items()}
+    run.items = {i: replace(item, path=path) for i, item in run.items.items()}
     (folder / "tasks").write_bytes(pickle.dumps([run.task(run.units(i)[:3]) for i in range(tasks)]))
     done = subprocess.run(
         [sys.executable, "-m", "tests.survey.hungry", how, folder / "tasks"],
