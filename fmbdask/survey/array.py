@@ -145,7 +145,7 @@ def _taking_part(items: Sequence[Item], ledger: Ledger, stage: int) -> list[Item
 
 
 class _Part:
-    """One process at work on its part; what a :class:`Maker` asks a coordinator's chronicle, it knows itself."""
+    """One process at work on its part; it knows itself what a chronicle tells the maker of tasks."""
 
     def __init__(self, folder: RunFolder, ledger: Ledger, reign: Reign, part: int, parts: int) -> None:
         self.folder, self.ledger, self.reign = folder, ledger, reign
