@@ -187,10 +187,9 @@ def _pixels(item: Item) -> int:
 
 def kind_of(item: Item) -> str:
     """What the time per byte depends on beside the size: how it is stored, and the type of the values."""
-    base, suffix = os.path.splitext(item.path.rstrip('/"]'))
-    if suffix in (".gz", ".fz"):
-        suffix = os.path.splitext(base)[1] + suffix
-    return f"{suffix.lower()} {item.dtype} {len(item.shape)}"
+    name = item.path[item.path.rfind("/") + 1 :].rstrip('"]').lower()
+    cut = name.rfind(".", 0, -3) if name.endswith((".gz", ".fz")) else name.rfind(".")
+    return f"{name[cut:] if cut > 0 else ''} {item.dtype} {len(item.shape)}"
 
 
 def choose(items: Iterable[Item]) -> list[Item]:

@@ -102,8 +102,8 @@ def read_manifest(path: str) -> list[Found]:
 
     try:
         if path.lower().endswith(".csv"):
-            kinds = {"path": pa.string(), "shape": pa.string(), "dtype": pa.string()}
-            options = pyarrow.csv.ConvertOptions(column_types=kinds)
+            text = {"path": pa.string(), "shape": pa.string(), "dtype": pa.string()}
+            options = pyarrow.csv.ConvertOptions(column_types=text)
             table = pyarrow.csv.read_csv(path, convert_options=options)
         else:
             table = pq.read_table(path, partitioning=None)
@@ -129,7 +129,9 @@ def read_manifest(path: str) -> list[Found]:
     if "shape" in columns:
         known: dict[Any, tuple[int, ...]] = {}
         shapes = [_shape(value, known, path) for value in columns["shape"]]
-    dtypes = [str(np.dtype(d)) if d else "" for d in columns.get("dtype", [""] * count)]
+    given = columns.get("dtype", [""] * count)
+    kinds = {d: str(np.dtype(d)) if d else "" for d in set(given)}
+    dtypes = [kinds[d] for d in given]
     sizes = [-1 if s is None else int(s) for s in columns.get("size", [-1] * count)]
     times = [int(t or 0) for t in columns.get("mtime_ns", [0] * count)]
     return [Found(*row) for row in zip(paths, shapes, dtypes, sizes, times, strict=True)]
@@ -228,20 +230,20 @@ def make_items(
     """
     told = [f for f in found if f.shape and f.dtype]
     if told and len(told) == len(found) and not getattr(pipeline, "together", False):
-        items = _told_items(pipeline, told, first, progress)
-    else:
-        items = _described_items(pipeline, found, first, progress)
-    names = name_items(items, set(taken))
+        return _told_items(pipeline, told, first, set(taken), progress)
+    items = _described_items(pipeline, found, first, progress)
+    names = name_items([(item.path, item.name) for item in items], set(taken))
     return [replace(item, name=name) for item, name in zip(items, names, strict=True)]
 
 
 def _told_items(
-    pipeline: Pipeline, found: Sequence[Found], first: int, progress: Report | None
+    pipeline: Pipeline, found: Sequence[Found], first: int, taken: set[str], progress: Report | None
 ) -> list[Item]:
     """Items of inputs whose shapes a manifest gives: nothing is opened, each shape is worked out once."""
     models: dict[tuple[tuple[int, ...], str], Item] = {}
+    names = name_items([(f.path, "") for f in found], taken)
     items = []
-    for index, f in enumerate(found, first):
+    for index, (f, name) in enumerate(zip(found, names, strict=True), first):
         key = f.shape, f.dtype
         if key not in models:
             models[key] = pipeline.shaped(Item(0, "", ""), f.shape, f.dtype)
@@ -255,7 +257,7 @@ def _told_items(
                 size, problem = 0, str(error)
         items.append(
             Item(
-                index, "", f.path, size, time, "", m.shape, m.dtype, m.edge, m.regions, m.nbytes,
+                index, name, f.path, size, time, "", m.shape, m.dtype, m.edge, m.regions, m.nbytes,
                 m.nbytes_out, problem=problem,
             )
         )  # fmt: skip
@@ -324,32 +326,42 @@ def _identified(item: Item) -> Item:
     return replace(item, size=known.size, mtime_ns=known.mtime_ns, header=known.header)
 
 
-def name_items(items: Sequence[Item], taken: set[str]) -> list[str]:
-    """Name the folders of products as ``ramps detect`` does, all different, also from those of the run."""
-    own = [item.name for item in items]
-    paths = [item.path for item, name in zip(items, own, strict=True) if not name]
-    stems = [stem_of(path) for path in paths]
-    if len(set(stems)) == len(stems):
-        names = stems
-    else:
+def name_items(inputs: Sequence[tuple[str, str]], taken: set[str]) -> list[str]:
+    """Name the folders of products as ``ramps detect`` does, all different, also from those of the run.
+
+    Parameters
+    ----------
+    inputs : sequence of (str, str)
+        Path of each, and the name that it has already or nothing.
+    taken : set of str
+        Names of the items of the run.
+    """
+    paths = [path for path, own in inputs if not own]
+    stems = [_stem(path) for path in paths]
+    if len(set(stems)) != len(stems):
         unique = list(dict.fromkeys(paths))
         by_path = dict(zip(unique, result_names(unique), strict=True))
-        names = [by_path[path] for path in paths]
-    rest = iter(names)
-    chosen = []
+        stems = [by_path[path] for path in paths]
+    rest = iter(stems)
     used = set(taken)
-    for index, name in enumerate(own):
-        base = name or next(rest)
-        free = base
-        if free in used:
-            digest = xxhash.xxh3_64_hexdigest(os.fsencode(items[index].path))[:8]
-            free = f"{base}-{digest}"
-            number = 2
-            while free in used:
-                free, number = f"{base}-{digest}-{number}", number + 1
+    chosen = []
+    for path, own in inputs:
+        base = free = own or next(rest)
+        number = 1
+        while free in used:
+            digest = xxhash.xxh3_64_hexdigest(os.fsencode(path))[:8]
+            free = f"{base}-{digest}" if number == 1 else f"{base}-{digest}-{number}"
+            number += 1
         used.add(free)
         chosen.append(free)
     return chosen
+
+
+def _stem(path: str) -> str:
+    """As :func:`~fmbdask.store.readers.files.stem_of`, quick where nothing is special."""
+    name = path[path.rfind("/") + 1 :]
+    base, dot, suffix = name.rpartition(".")
+    return base if dot and base and suffix not in ("", "gz", "fz") else stem_of(path)
 
 
 def duplicates(items: Sequence[Item], earlier: Sequence[Item] = ()) -> list[tuple[str, str]]:

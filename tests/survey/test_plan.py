@@ -156,9 +156,9 @@ def test_the_same_file_by_another_name_or_link_is_given_twice(work: Path) -> Non
 
 
 def test_names_are_unique_also_beside_those_that_the_run_has() -> None:
-    items = [Item(0, "", "/a/x.fits"), Item(1, "", "/b/x.fits"), Item(2, "", "/b/y.fits")]
-    assert name_items(items, set()) == ["a-x", "b-x", "y"]
-    names = name_items(items, {"y", "a-x"})
+    inputs = [("/a/x.fits", ""), ("/b/x.fits", ""), ("/b/y.fits.gz", "")]
+    assert name_items(inputs, set()) == ["a-x", "b-x", "y"]
+    names = name_items(inputs, {"y", "a-x"})
     assert len({*names, "y", "a-x"}) == 5
     assert names[1] == "b-x"
 

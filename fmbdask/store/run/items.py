@@ -14,7 +14,7 @@ from ...errors import RunError
 from .folder import write_durably
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One input of a run.
 

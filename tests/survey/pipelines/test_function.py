@@ -12,10 +12,11 @@ import xarray as xr
 
 from fmbdask.errors import ConfigError
 from fmbdask.store.writer import RampWriter
-from fmbdask.survey import Output, pipeline
+from fmbdask.survey import pipeline
 from fmbdask.survey.config import read_config
 from fmbdask.survey.inputs import find, make_items
 from fmbdask.survey.pipelines import make
+from fmbdask.survey.pipelines.declare import Output
 from fmbdask.survey.plan import plan
 
 from .runner import run_all
