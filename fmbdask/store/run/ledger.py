@@ -23,7 +23,7 @@ from ...errors import RunError
 from .answers import Answers, Ended, Event, Failure, Totals
 from .folder import RunFolder
 from .journal import journals, read_journal
-from .tables import TABLES, VERSION, connect
+from .tables import TABLES, VERSION, break_seal, connect, seal, sealed
 from .units import Record, Unit
 
 __all__ = ["Ended", "Event", "Failure", "Ledger", "Totals"]
@@ -50,6 +50,7 @@ class Ledger(Answers):
     def __init__(self, folder: RunFolder, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
         self.folder = folder
+        self._writes = False
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):
             raise sqlite3.DatabaseError(f"ledger of version {version}")
@@ -80,12 +81,15 @@ class Ledger(Answers):
         ledger = None
         try:
             try:
+                intact = sealed(folder.ledger_file)
+                if intact is False:
+                    raise sqlite3.DatabaseError("changed since it was closed")
+                break_seal(folder.ledger_file)
                 ledger = Ledger(folder, connect(folder.ledger_file))
                 # fails at once where nobody may write, or another does
                 ledger._db.execute(f"PRAGMA user_version = {VERSION}")
-                # finds torn pages and rows out of order, 0.8 s for a million units; wrong numbers in a row
-                # show when the result is read, and its unit is then done again
-                if ledger._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                # of one that was not closed: finds torn pages and rows out of order, 0.8 s a million units
+                if not intact and ledger._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                     raise sqlite3.DatabaseError("damaged")
                 ledger._check_journals()
             except sqlite3.DatabaseError as error:
@@ -105,6 +109,7 @@ class Ledger(Answers):
                 f"{folder.ledger_file} cannot be written ({error}): see that the folder of the run may be "
                 "written to"
             ) from None
+        ledger._writes = True
         ledger.update()
         return ledger
 
@@ -118,7 +123,7 @@ class Ledger(Answers):
             If a journal cannot be read.
         """
         memory = sqlite3.connect(":memory:")
-        if folder.ledger_file.is_file():
+        if folder.ledger_file.is_file() and sealed(folder.ledger_file) is not False:
             try:
                 with closing(connect(folder.ledger_file, read_only=True)) as source:
                     source.backup(memory)
@@ -342,11 +347,13 @@ class Ledger(Answers):
         """Forget what was indexed since the last commit, and close."""
         self._db.rollback()
         self._db.close()
+        if self._writes:
+            seal(self.folder.ledger_file)
 
     def close(self) -> None:
         """Commit and close."""
         self.commit()
-        self._db.close()
+        self.abandon()
 
     def __enter__(self) -> Ledger:
         return self

@@ -5,7 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
+
+import xxhash
+
+from .folder import write_durably
 
 #: Version of the tables: a ledger of another one is built again.
 VERSION = 3
@@ -52,6 +57,42 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA cache_size = -65536")
     return connection
+
+
+def seal(path: Path) -> None:
+    """Keep the checksum of a ledger that is closed: bytes that change on the disk are found at its opening.
+
+    A disk without room leaves it without a seal, as a killed process does.
+    """
+    with suppress(OSError):
+        write_durably(_seal(path), _checksum(path).encode())
+
+
+def sealed(path: Path) -> bool | None:
+    """Whether a ledger is what it was when it was closed; None if it was never closed since."""
+    try:
+        return _seal(path).read_bytes().decode(errors="replace") == _checksum(path)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return False
+
+
+def break_seal(path: Path) -> None:
+    """Say that a ledger is about to be changed."""
+    _seal(path).unlink(missing_ok=True)
+
+
+def _seal(path: Path) -> Path:
+    return path.with_name(f"{path.name}.seal")
+
+
+def _checksum(path: Path) -> str:
+    state = xxhash.xxh3_128()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
 
 
 def _has_locks(path: Path) -> bool:

@@ -223,8 +223,9 @@ def test_torn_and_damaged_lines_are_left_out(tmp_path: Path) -> None:
         assert ledger.done(0, 0) == {0, 2, 3}
 
 
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "killed"])
 @pytest.mark.parametrize("harm", ["empty", "text", "cut", "zeros", "older", "other"])
-def test_a_damaged_ledger_is_built_again(tmp_path: Path, harm: str) -> None:
+def test_a_damaged_ledger_is_built_again(tmp_path: Path, harm: str, closed: bool) -> None:
     folder = folder_at(tmp_path / "run")
     for t in range(20):
         write(folder, f"task-{t:02}", *(ended(Unit(0, t, r), file=f"{t}", offset=r) for r in range(50)))
@@ -251,11 +252,29 @@ def test_a_damaged_ledger_is_built_again(tmp_path: Path, harm: str) -> None:
             with Ledger.open(folder) as ledger:
                 right = contents(ledger)
             folder.ledger_file.write_bytes(content)
+    if not closed:
+        (folder.path / "ledger.sqlite.seal").unlink()
     if harm != "other":  # to look is no reason to read everything again
         with Ledger.snapshot(folder) as copy:
             assert contents(copy) == right
     with Ledger.open(folder) as ledger:
         assert contents(ledger) == right
+
+
+def test_a_bit_that_changed_on_the_disk_is_found(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path / "run")
+    write(folder, "task", *(ended(Unit(0, t, r), offset=9 * t + r) for t in range(9) for r in range(9)))
+    with Ledger.open(folder) as ledger:
+        right = contents(ledger)
+    content = folder.ledger_file.read_bytes()
+    for place in random.Random(1).sample(range(len(content)), 60):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        folder.ledger_file.write_bytes(changed)
+        with Ledger.snapshot(folder) as copy:
+            assert contents(copy) == right
+        with Ledger.open(folder) as ledger:
+            assert contents(ledger) == right
 
 
 def test_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
