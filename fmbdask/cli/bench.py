@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fmbdask.cli.elsewhere import ClusterFile, Slurm, submitted
 from fmbdask.cli.progress import progress
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and quality on this machine.")
@@ -26,8 +27,12 @@ def kernels(
     frames: Annotated[int, typer.Option(min=4, help="Frames of the block that is measured.")] = 450,
     size: Annotated[int, typer.Option(min=8, help="Pixels along each side of the block.")] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
 ) -> None:
     """Measure the kernels against NumPy and against reading the same data, in one run."""
+    if submitted(cluster, slurm):
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -52,8 +57,12 @@ def truth(
     ramps: Annotated[
         int | None, typer.Option(min=1, help="Clean ramps of each kind of noise and length.")
     ] = None,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
 ) -> None:
     """Hold the detector against simulated exposures, and its false-alarm rate against clean ramps."""
+    if submitted(cluster, slurm):
+        return
     from fmbdask.survey.bench.truth import plan_of, truth_files
 
     with progress() as report:
@@ -70,8 +79,12 @@ def peers(
     env: Annotated[
         Path | None, typer.Option("--env", help="Environment of the other tools; in the cache by default.")
     ] = None,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
 ) -> None:
     """Search the same exposures with stcal and ohana, in an environment of their own that is built once."""
+    if submitted(cluster, slurm):
+        return
     from fmbdask.survey.bench.peers import peers_files
 
     with progress() as report:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmbdask.cli.elsewhere import ClusterFile, Slurm, submitted
 from fmbdask.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -84,8 +85,12 @@ def simulate(
     file_format: Annotated[Format, typer.Option("--format", help="Format of the exposures.")] = Format.fits,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
     overwrite: Overwrite = False,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
 ) -> None:
     """Simulate exposures with cosmic rays, telegraph noise and snowballs, and the truth beside them."""
+    if submitted(cluster, slurm):
+        return
     from fmbdask.config import resolve
     from fmbdask.ramps.simulation.config import SimulationConfig
     from fmbdask.survey.simulate import simulate_survey
@@ -116,8 +121,12 @@ def ingest(
     overwrite: Overwrite = False,
     extension: Extension = None,
     accumulate: Accumulate = False,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
 ) -> None:
     """Copy exposures into Zarr stores that are chunked for detection, and verify what was written."""
+    if submitted(cluster, slurm):
+        return
     from fmbdask.survey.work import ingest_exposures
 
     overrides = {"extension": extension, "accumulate": accumulate or None}
@@ -169,8 +178,12 @@ def detect(
     ] = None,
     detector: DetectorName = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
 ) -> None:
     """Find cosmic rays, telegraph noise and snowballs: a catalogue, a mask and a rate image each."""
+    if submitted(cluster, slurm):
+        return
     from fmbdask.config import resolve
     from fmbdask.ramps.config import DetectionConfig
     from fmbdask.survey.export import Exports
