@@ -112,8 +112,9 @@ class Reign:
             temporary = temporary_name(self.path)
             temporary.write_text(json.dumps(owner))
             temporary.replace(self.path)
-        except (OSError, ValueError):  # a full disk: the process ends anyway, which is seen
-            pass
+        except (OSError, ValueError):  # a full disk: as silent as if it had ended long ago
+            with suppress(OSError):
+                os.utime(self.path, (0, 0))
 
 
 def check_reign(folder: Path, epoch: int) -> None:
