@@ -1,4 +1,4 @@
-"""The command line, in a process that kills itself at a place: `dying.py PLACE N ARGUMENTS...`, at the N-th time."""
+"""The command line in a process that kills itself at a place: `dying.py PLACE N ARGUMENTS...`."""
 
 from __future__ import annotations
 

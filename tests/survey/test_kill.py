@@ -1,4 +1,4 @@
-"""Coordinators killed at any moment and at every place where it could matter: nothing is lost, nothing repeated."""
+"""Coordinators killed at any moment and at every place that matters: nothing is lost, nothing repeated."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def exposures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Twenty simulated exposures of 30 frames of 128 x 128 pixels."""
     settings = SimulationConfig(image_shape=(128, 128), num_frames=30, snowballs_per_exp_range=(0, 1))
     folder = tmp_path_factory.mktemp("exposures")
-    found = simulate_survey(settings, folder, indices=range(20), seed=5, workers=2)
+    found = simulate_survey(settings, folder, end_index=19, seed=5, workers=2)
     return sorted(p for p in found if p.suffix == ".fits")
 
 
