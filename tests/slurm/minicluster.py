@@ -137,6 +137,26 @@ class MiniSlurm:
                 raise TimeoutError(f"nodes are {states} after {seconds} s; see {self.folder}/log")
             time.sleep(0.2)
 
+    def wait_up(self, seconds: float = 60) -> None:
+        """Wait until every node takes jobs."""
+        deadline = time.monotonic() + seconds
+        while bad := {
+            node: s for node, s in self.states().items() if s not in ("idle", "mixed", "allocated")
+        }:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nodes are {bad} after {seconds} s; see {self.folder}/log")
+            time.sleep(0.2)
+
+    def mend(self) -> None:
+        """Undo whatever was done to nodes."""
+        for node in self.nodes:
+            try:
+                self.thaw(node)
+                self.join(node)
+            except (OSError, RuntimeError):
+                self.kill(node)
+                self.start(node)
+
     def states(self) -> dict[str, str]:
         """State of each node."""
         listed = self.client("sinfo", "-h", "-N", "-p", "normal", "-o", "%N %T").split()
@@ -207,6 +227,15 @@ class MiniSlurm:
         """Processes of a node, as this machine numbers them."""
         space = os.readlink(f"/proc/{self._init_of(node)}/ns/pid")
         return [pid for pid, other in pid_namespaces() if other == space]
+
+    def runs(self, pid: int, word: str) -> bool:
+        """Whether a process has a word in its command line, or in that of its parent."""
+        try:
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            lines = [Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, parent)]
+        except OSError:
+            return False
+        return any(word.encode() in line.split(b"\0") for line in lines)
 
     def client(self, *command: str) -> str:
         """Output of a Slurm command."""

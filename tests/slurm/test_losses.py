@@ -1,0 +1,113 @@
+"""Jobs, nodes and networks are lost under a run: it ends complete, with the bits of one left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from fmbdask.cluster.protocol import open_cluster
+
+from .conftest import Survey
+from .minicluster import MiniSlurm
+
+
+def test_job_cancelled_node_killed_frozen_and_cut(survey: Survey, nodes: MiniSlurm) -> None:
+    site = survey.site()
+    run = survey.start_gated(site)
+    survey.gate_workers(3)
+
+    [first, *_] = survey.jobs()
+    nodes.client("scancel", first)
+    survey.happens(" was cancelled: job ")
+    survey.gate_workers(3)
+
+    for how, undo in (("kill", "start"), ("freeze", "thaw"), ("cut", "join")):
+        node = survey.hosts()[0]
+        getattr(nodes, how)(node)
+        survey.happens(f"on {node} ended because its node went down: job ")
+        getattr(nodes, undo)(node)
+        survey.gate_workers(3)
+        nodes.wait_up()
+
+    survey.gate.unlink()
+    assert survey.ends(run) == 0, survey.said()
+    survey.check_complete()
+    assert survey.wait(lambda: not survey.jobs())
+
+
+def test_preempted_by_a_job_of_more_importance(survey: Survey, nodes: MiniSlurm) -> None:
+    site = survey.site(queue="scavenge")
+    run = survey.start_gated(site)
+    survey.gate_workers(3)
+    other = nodes.client("sbatch", "--parsable", "-p", "normal", "-N4", "--exclusive", "--wrap", "sleep 60")
+    survey.happens("was preempted: job ")
+    assert survey.hosts() == []
+    nodes.client("scancel", other.strip())
+    survey.gate_workers(3)
+    survey.gate.unlink()
+    assert survey.ends(run) == 0, survey.said()
+    survey.check_complete()
+
+
+def test_jobs_at_their_walltime_are_replaced_and_lose_nothing(survey: Survey) -> None:
+    site = survey.site(workers=1, walltime="00:01:00")
+    # 24 regions of 3 s on one worker: longer than a job, which begins none that it could not end
+    config = survey.configure(options={"seconds": 3.0})
+    assert survey.ends(survey.start("run", config, "--cluster", site), 300) == 0, survey.said()
+    survey.check_complete(once=True)
+    assert any("nears its walltime: job " in note for note in survey.notes()), survey.notes()
+    assert not [record for record in survey.records() if record.kind in ("lost", "failed")]
+
+
+def test_coordinator_killed_then_stopped(survey: Survey) -> None:
+    site = survey.site()
+    run = survey.start_gated(site)
+    survey.gate_workers(3)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    survey.wait(lambda: not survey.jobs())  # without a coordinator they end by themselves
+
+    again = survey.start("resume", survey.run.path, "--cluster", site)
+    survey.gate_workers(3)
+    os.killpg(again.pid, signal.SIGSTOP)  # it can do nothing for its jobs
+    os.killpg(again.pid, signal.SIGKILL)
+    again.wait()
+    survey.call("stop", survey.run.path)
+    survey.wait(lambda: not survey.jobs())
+
+    third = survey.start("resume", survey.run.path, "--cluster", site)
+    survey.gate_workers(3)
+    survey.call("stop", survey.run.path)
+    assert survey.ends(third) == 1
+    survey.wait(lambda: not survey.jobs())
+    assert "fmbdask survey resume" in survey.said()
+
+    survey.gate.unlink()
+    survey.call("resume", survey.run.path, "--cluster", site)
+    survey.check_complete()
+
+
+def test_a_worker_that_does_not_even_let_itself_be_killed(survey: Survey, nodes: MiniSlurm) -> None:
+    site = survey.site(workers=1, large={"memory": "1GB"})
+    with open_cluster(site, memory=300 * 10**6, log_folder=survey.run.logs) as cluster:
+        survey.wait(lambda: cluster.slots() == 1)
+        [worker] = cluster.client.scheduler_info(n_workers=-1)["workers"]
+        assert cluster.larger()
+        ask = cluster.resources({}, alone=True, large=True)
+        assert cluster.client.submit(os.getenv, "SLURM_JOB_ID", resources=ask).result(60) == cluster.jobs()[1]
+        assert (cluster.allowance(), cluster.allowance(large=True)) == (300 * 10**6, 10**9)
+        frozen = [pid for node in nodes.nodes for pid in nodes.pids(node) if nodes.runs(pid, "cpu-1")]
+        for pid in frozen:  # slurmd goes on, so Slurm sees nothing
+            os.kill(pid, signal.SIGSTOP)
+        future = cluster.client.submit(time.sleep, 0, workers=[worker], pure=False)
+        cluster.restart(worker)
+        said: list[str] = []
+        survey.wait(lambda: said.extend(cluster.top_up()) or any("does not answer" in each for each in said))
+        survey.wait(lambda: cluster.slots() == 1)
+        assert worker not in cluster.client.scheduler_info(n_workers=-1)["workers"]
+        assert future.status == "error"
+        for pid in frozen:
+            if nodes.runs(pid, "cpu-1"):
+                os.kill(pid, signal.SIGCONT)
+    survey.wait(lambda: not survey.jobs())
