@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -193,7 +194,7 @@ def read_cluster(spec: str | Path | ClusterConfig) -> ClusterConfig:
     if "://" in text:
         return ClusterConfig(kind="tcp", address=text)
     if text in ("local", "threads", "runner"):
-        return ClusterConfig.model_validate({"kind": text})
+        return _in_allocation(ClusterConfig.model_validate({"kind": text}))
     runner, text = text.startswith("runner:"), text.removeprefix("runner:")
     path = Path(text)
     if path.suffix.lower() not in (".yaml", ".yml") and not path.is_file():
@@ -210,4 +211,12 @@ def read_cluster(spec: str | Path | ClusterConfig) -> ClusterConfig:
         raise ConfigError(explain(error, origins, values)) from None
     if config.kind == "tcp" and config.address is None:
         raise ConfigError(f"{path}: kind tcp needs the address of the scheduler: address: tcp://HOST:8786")
-    return config.model_copy(update={"kind": "runner"}) if runner else config
+    return _in_allocation(config.model_copy(update={"kind": "runner"}) if runner else config)
+
+
+def _in_allocation(config: ClusterConfig) -> ClusterConfig:
+    """Workers of a runner are as many as the step has tasks beside scheduler and coordinator."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    if config.kind != "runner" or not tasks.isdecimal():
+        return config
+    return config.model_copy(update={"workers": max(1, int(tasks) - 2)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -80,7 +81,7 @@ class Cluster(Protocol):
     ) -> None: ...
 
 
-def take_role(spec: str | Path | ClusterConfig | None) -> None:
+def take_role(spec: str | os.PathLike[str] | ClusterConfig | None) -> None:
     """Inside an allocation every task runs the same command: all but the coordinator take their roles here.
 
     To be called before a command does anything; only the coordinator's call returns. Has no effect unless
@@ -91,7 +92,10 @@ def take_role(spec: str | Path | ClusterConfig | None) -> None:
     ClusterError
         If there are too few tasks.
     """
-    if spec is not None and (config := read_cluster(spec)).kind == "runner":
+    if spec is None:
+        return
+    config = read_cluster(spec if isinstance(spec, ClusterConfig) else os.fspath(spec))
+    if config.kind == "runner":
         from .runner import join_allocation
 
         join_allocation(config)

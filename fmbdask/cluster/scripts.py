@@ -178,7 +178,9 @@ def worker_script(
     seconds = parse_walltime(pool.walltime)
     body = [
         *prologue(config),
-        f"export FMBDASK_JOB_END=${{SLURM_JOB_END_TIME:-$(($(date +%s) + {seconds}))}}",
+        # older versions of Slurm do not tell a job its end, and options may have changed it
+        'end=$(timeout 20 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e 2>/dev/null)',
+        f'export FMBDASK_JOB_END=${{SLURM_JOB_END_TIME:-$(date -d "${{end:-now + {seconds} seconds}}" +%s)}}',
         "export MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1",
         f'scratch={in_double_quotes(config.scratch)}/"fmbdask-$SLURM_JOB_ID"',
         'mkdir -p "$scratch" || exit 1',

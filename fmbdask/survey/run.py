@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..cluster.protocol import take_role
 from ..errors import InputError, RunError
 from ..store.run.epochs import owner_of
 from ..store.run.folder import RunFolder
@@ -15,7 +16,7 @@ from ..store.run.items import Item, read_items, write_items
 from ..store.run.ledger import Ledger
 from ..store.run.units import WHOLE_RUN
 from .chronicle import Chronicle
-from .config import SurveyConfig, given_inputs
+from .config import SurveyConfig, given_inputs, read_config
 from .outcome import Run
 from .pace import Report
 from .plan import Plan
@@ -62,6 +63,9 @@ def run(
         If there is a run already that has begun: resume it.
     """
     made = plan if isinstance(plan, Plan) else None
+    if cluster is None:
+        cluster = made.cluster if made is not None else read_config(plan).cluster  # type: ignore[arg-type]
+    take_role(cluster)
     if made is None:
         made = make_plan(plan, cluster=cluster, workers=workers, progress=progress)  # type: ignore[arg-type]
     folder = RunFolder(made.config.folder.absolute())
@@ -106,6 +110,7 @@ def resume(
     from . import changes
 
     folder = RunFolder.at(path)
+    take_role(cluster if cluster is not None else Plan.load(folder.path).cluster)
     found = changes.compare(folder)
     if found and not accept_changes:
         changes.refuse(folder, found)
@@ -194,6 +199,7 @@ def retry(
         If none of that name has failed.
     """
     folder = RunFolder.at(path)
+    take_role(cluster if cluster is not None else Plan.load(folder.path).cluster)
     items = read_items(folder.items_file)
     wanted = set(names) if names is not None else None
     with Ledger.snapshot(folder) as ledger:
