@@ -55,10 +55,22 @@ class Meter:
 
 @contextmanager
 def timed(seconds: list[float]) -> Iterator[None]:
-    """Append the time that something takes [s]."""
-    begin = time.perf_counter()
+    """Append the time that something takes [s], without that in which other programs had the core."""
+    begin, waited = time.perf_counter(), _waited()
     yield
-    seconds.append(time.perf_counter() - begin)
+    seconds.append(max(0.0, time.perf_counter() - begin - (_waited() - waited)))
+
+
+def _waited() -> float:
+    """Time for which this thread could have run but had no core [s]; 0 where the system does not tell.
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst, second field of /proc/<pid>/schedstat.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def spread(count: int) -> list[int]:

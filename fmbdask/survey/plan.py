@@ -26,10 +26,10 @@ from .project import Projection, project, with_costs
 from .refuse import Refusal
 
 Report = Callable[[int, int, str], None]
-#: A plan that is saved is used again while the machine and the versions are the same.
+#: What the reader of a projection should know.
 NOTE = (
-    "Times are those of the machine that made the plan, its file system and cache included; a worker's "
-    "memory is that of its imports and of the largest unit of each of its threads."
+    "Times are those of the machine that made the plan, without the time that other programs took, but with "
+    "what its cache held; a worker's memory is that of its imports and of the largest unit of each of its threads."
 )
 
 
@@ -214,7 +214,7 @@ def plan(
     fingerprint = json.loads(json.dumps(pipeline.fingerprint()))
     refusals = refuse.of_inputs(items, empty, settings.inputs) + refuse.of_regions(pipeline, items)
     calibration = Calibration()
-    if not refusals:
+    if any(not item.problem for item in items):
         calibration = _known_calibration(settings, items, fingerprint) or calibrate(
             settings, items, progress=progress
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...cluster.memory import bound_arenas
 from ..config import SurveyConfig
 from ..pipeline import Pipeline
 
@@ -34,5 +35,6 @@ def load(name: str, run_json: Mapping[str, Any]) -> Pipeline:
     ConfigError
         If it cannot be loaded.
     """
+    bound_arenas()  # freed buffers of chunks would stay with each thread
     config = SurveyConfig.model_validate(run_json["config"])
     return make(config.model_copy(update={"pipeline": name}))
