@@ -17,6 +17,9 @@ MAX_DOF = 2e4
 NOISY = 1e-6
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
+#: The stated false-alarm rate at which confidence and evidence were measured.
+USUAL_RATE = 1e-5
+
 
 def both_above(t: float, r: Float) -> Float:
     """Probability that two standard normal variates of correlation ``r`` both exceed ``t``.

@@ -31,8 +31,6 @@ DWARFS = 1.8
 #: A step merely undoes negative ones when it is smaller than this many times their sum.
 UNDONE = 2.5
 
-#: False-alarm rate for which the evidence for telegraph noise is stated; lower rates ask for more.
-USUAL_RATE = 1e-5
 #: Doubt in the steps of a pixel [sigma]: for each sigma of a fall beyond the least, for each sigma of chi^2
 #: left over beyond the least, and for another step. See ``benchmarks/confidence.py``.
 DOUBT, LEAST_FALL, LEAST_EXCESS, MOST_EXCESS, MOST_DOUBT = (1.7, 0.9, 1.2), 2.4, 0.5, 3.0, 4.0
@@ -194,7 +192,8 @@ def refit(
             p.pattern, few,
         )  # fmt: skip
         # two levels must not be found in clean ramps more often than steps are
-        least = p.config.telegraph_evidence + max(0.0, np.log(USUAL_RATE / p.config.false_alarm_rate))
+        rarer = np.log(calibration.USUAL_RATE / p.config.false_alarm_rate)
+        least = p.config.telegraph_evidence + max(0.0, rarer)
         passed = is_telegraph(fit, min_evidence=least, min_margin=least)
         passed |= expected_telegraph(fit, least - gain[open_], gain[open_] > 0)
         table = _telegraph_table(fit, passed, p, region, rows[open_], columns[open_])
