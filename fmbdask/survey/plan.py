@@ -29,7 +29,8 @@ Report = Callable[[int, int, str], None]
 #: What the reader of a projection should know.
 NOTE = (
     "Times are those of the machine that made the plan, without the time that other programs took, but with "
-    "what its cache held; a worker's memory is that of its imports and of the largest unit of each of its threads."
+    "what its cache held; a worker's memory is that of its imports and of the largest unit of each of its "
+    "threads."
 )
 
 
