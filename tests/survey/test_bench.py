@@ -19,13 +19,13 @@ from fmbdask.ramps.simulation import Truth
 from fmbdask.survey.bench import environment, kernels
 from fmbdask.survey.bench.environment import Peers, peer_environment
 from fmbdask.survey.bench.grouping import events_of_flags
+from fmbdask.survey.bench.ideal import ideal_error
 from fmbdask.survey.bench.judge import snowball_cover
 from fmbdask.survey.bench.measure import make_problem
 from fmbdask.survey.bench.peers import Tool, compare, tools
 from fmbdask.survey.bench.peers_figure import peers_figure
 from fmbdask.survey.bench.report import printed
 from fmbdask.survey.bench.settings import CLEAN, FRAME_TIME, SETTINGS
-from fmbdask.survey.bench.ideal import ideal_error
 from fmbdask.survey.bench.truth import Plan, completeness_by, median_and_worst, plan_of, reliability, truth
 from fmbdask.survey.bench.vectorised import vectorised_features
 from fmbdask.survey.bench.write import as_text, write_tables
