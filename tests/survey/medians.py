@@ -22,7 +22,7 @@ def median(region: Any) -> Any:
     if first == HUNGRY:
         held = []
         while True:
-            held.append(np.ones(2**20))
+            held.append(np.ones(2**23))
     if first == DEADLY:
         import os
 
