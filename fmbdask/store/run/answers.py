@@ -153,8 +153,8 @@ class Answers:
             "a.item = f.item AND a.stage <= f.stage AND a.generation > f.generation) "
             "AND NOT EXISTS (SELECT 1 FROM ended e WHERE e.stage = f.stage AND e.item = f.item "
             "AND e.region = f.region) AND (?1 IS NULL OR f.final = ?1) "
-            "ORDER BY f.item, f.stage, f.region, f.time, f.worker, f.cause, f.note, f.final, f.counted, f.seconds, "
-            "f.log", (final,),
+            "ORDER BY f.item, f.stage, f.region, f.time, f.worker, f.cause, f.note, f.final, "
+            "f.counted, f.seconds, f.log", (final,),
         )  # fmt: skip
         return [
             Failure(Unit(s, i, r), time, worker, seconds, cause, bool(last), bool(counted), note, log)
