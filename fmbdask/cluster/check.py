@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from ..errors import ClusterError
-from .config import ClusterConfig
+from .config import ClusterConfig, parse_walltime
 from .existing import installed_version
 from .jobs import JobState, cancel, job_states, slurm
 from .scripts import (
@@ -219,9 +219,16 @@ def refused(config: ClusterConfig, pool: Pool, text: str) -> Finding:
 
 
 def too_large(pool: Pool, section: str, text: str) -> Finding:
-    """Which of memory, cores and GPUs no node has."""
+    """Which of time, memory, cores and GPUs is nowhere to be had."""
     chosen = [f"--partition={pool.queue}"] if pool.queue else []
-    nodes = [line.split() for line in slurm("sinfo", "--noheader", *chosen, "--format=%m %c").splitlines()]
+    listed = slurm("sinfo", "--noheader", *chosen, "--format=%m %c %l")
+    nodes = [line.split() for line in listed.splitlines()]
+    limits = {node[2] for node in nodes}
+    if limits and all(limit[0].isdigit() for limit in limits):
+        longest = max(limits, key=parse_walltime)
+        if parse_walltime(pool.walltime) > parse_walltime(longest):
+            problem = f"a job asks for {pool.walltime}, the limit is {longest}"
+            return Finding(f"{section}walltime", problem, "ask for less")
     memory = max((int(re.sub(r"\D", "", node[0])) for node in nodes), default=0)
     cores = max((int(re.sub(r"\D", "", node[1])) for node in nodes), default=0)
     if pool.asked / 2**20 > memory:
