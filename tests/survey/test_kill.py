@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -13,12 +14,15 @@ import pandas as pd
 import pytest
 import yaml
 
+from fmbdask.errors import LockedError
 from fmbdask.ramps.simulation.config import SimulationConfig
 from fmbdask.survey.plan import Plan
 from fmbdask.survey.plan import plan as make_plan
 from fmbdask.survey.run import resume, run
 from fmbdask.survey.simulate import simulate_survey
+from fmbdask.survey.status import status
 
+from .medians import SLOW
 from .whole import (
     PIPELINE,
     ROOT,
@@ -124,3 +128,58 @@ def test_killed_at_every_place_that_matters(tmp_path: Path) -> None:
     assert sum(n - 1 for n in executions(path).values()) <= len(PLACES)
     epochs = {record.epoch for record in records(path) if record.kind == "ended"}
     assert len(epochs) > 3
+
+
+def slow_run(tmp_path: Path) -> tuple[Path, subprocess.Popen[str]]:
+    """A run whose last inputs take seconds, begun by another process that has done some of it."""
+    inputs = [exposure(tmp_path / f"x{i}.fits", i, SLOW * (i > 3)) for i in range(6)]
+    path = tmp_path / "run"
+    planned(inputs, path, span_seconds=0.05).save()
+    arguments = ["resume", str(path), "--cluster", "threads", "--workers", "1"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + PATIENCE
+    while ended(path) < 10:
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.01)
+    return path, process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_units_in_hand(tmp_path: Path, number: int) -> None:
+    path, process = slow_run(tmp_path)
+    process.send_signal(number)
+    said = "".join(process.communicate(timeout=PATIENCE))
+    assert process.returncode == 1
+    assert f"fmbdask survey resume {path}" in said
+    assert "Traceback" not in said
+    kinds = [record.kind for record in records(path)]
+    assert kinds.count("started") == kinds.count("ended")
+    assert "stopped" in status(path).state
+    assert resume(path, cluster="threads", workers=2).complete
+    nothing_done_again(path)
+    assert set(executions(path).values()) == {1}
+
+
+def test_a_coordinator_that_was_frozen_finds_that_another_took_over(tmp_path: Path) -> None:
+    path, process = slow_run(tmp_path)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(LockedError, match=str(process.pid)):
+            resume(path, cluster="threads")
+        os.utime(path / "epochs" / "00001.json", (0, 0))  # as if it had been silent for long
+        assert resume(path, cluster="threads", workers=2).complete
+    finally:
+        process.send_signal(signal.SIGCONT)
+    said = "".join(process.communicate(timeout=PATIENCE))
+    assert process.returncode == 1
+    assert "has taken over" in said
+    results = files(path)
+    (path / "ledger.sqlite").unlink()
+    assert resume(path, cluster="threads").complete
+    assert files(path) == results
+    first = min(record.time for record in records(path) if record.epoch == 2)
+    held = [r for r in records(path) if r.epoch == 1 and r.kind == "ended" and r.time > first]
+    assert len(held) <= 1  # the unit in hand, no more
