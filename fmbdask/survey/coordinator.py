@@ -144,15 +144,19 @@ class Coordinator:
         """Give out tasks, up to the window."""
         now = time.monotonic()
         slots = max(self._slots, 1)
-        room = int(WINDOW * slots + 1) - len(self._flights)
-        while room > 0 and not self._damaged:
-            assignment = self._schedule.alone(now)
-            if assignment is None:
-                assignment = self._schedule.next(now, max(slots, self.cluster.wanted()))
+        alone = sum(flight.alone for flight in self._flights.values())
+        room = int(WINDOW * slots + 1) - (len(self._flights) - alone)
+        for _ in range(alone, slots + 1):  # they may wait long for a worker with more memory
+            assignment = None if self._damaged else self._schedule.alone(now)
             if assignment is None:
                 break
             self._submit(assignment, now)
-            room -= 1
+        for _ in range(room):
+            wanted = max(slots, self.cluster.wanted())
+            assignment = None if self._damaged else self._schedule.next(now, wanted)
+            if assignment is None:
+                break
+            self._submit(assignment, now)
 
     def _submit(self, assignment: Assignment, now: float) -> None:
         reducing = any(unit.kind == "reduce" for unit in assignment.units)
@@ -169,7 +173,7 @@ class Coordinator:
             priority=int(reducing),
         )
         patience = max(self._deadline(unit) for unit in assignment.units)
-        self._flights[number] = Flight(task, future, patience, now)
+        self._flights[number] = Flight(task, future, patience, now, assignment.alone)
         future.add_done_callback(lambda _: self._back.put(number))
 
     def _settle_all(self, timeout: float) -> None:
@@ -338,7 +342,8 @@ class Coordinator:
 
     def _tell(self) -> None:
         if self._schedule.of_items:
-            self.pace.items, self.pace.failed = self._schedule.done_count, self._schedule.failed_count
+            self.pace.items = self._schedule.done_count
+            self.pace.failed = self._schedule.failed_count + self.pace.unusable
         if self._progress is not None:
             self._progress(self.pace.regions, self.pace.total, self.pace.text())
 

@@ -47,6 +47,8 @@ class Flight:
         Longest time that any of its units may take [s].
     since : float
         When it was submitted, or its journal was last seen to have grown, on the coordinator's clock [s].
+    alone : bool
+        Whether it has a worker process for itself.
     size : int
         Size of its journal then [byte]; -1 before it began.
     """
@@ -55,6 +57,7 @@ class Flight:
     future: Any
     patience: float
     since: float
+    alone: bool = False
     size: int = -1
 
     @property

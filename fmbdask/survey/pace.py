@@ -23,6 +23,8 @@ class Pace:
         Regions of all stages that ended, and all of them.
     items, of_items, failed : int
         Items that were reduced in the last stage, all items, and those that failed.
+    unusable : int
+        Those among the failed that were known to be of no use when the run was planned.
     """
 
     total: int
@@ -30,6 +32,7 @@ class Pace:
     regions: int = 0
     items: int = 0
     failed: int = 0
+    unusable: int = 0
     _recent: deque[tuple[float, int, int]] = field(default_factory=deque)
     _nbytes: int = 0
 

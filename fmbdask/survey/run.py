@@ -114,9 +114,17 @@ def resume(
     found = changes.compare(folder)
     if found and not accept_changes:
         changes.refuse(folder, found)
+    others = changes.other_versions(folder)
+
+    def decide(chronicle: Chronicle) -> None:
+        if others:
+            chronicle.event(f"other versions than when the run began: {', '.join(others)}")
+        if found:
+            changes.accept(chronicle, found)
+
     return work(
         folder,
-        lambda chronicle: changes.accept(chronicle, found) if found else None,
+        decide,
         cluster=cluster,
         workers=workers,
         progress=progress,

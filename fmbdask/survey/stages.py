@@ -61,7 +61,8 @@ class Stages:
         self.chronicle, self.pipeline, self.config, self.costs = chronicle, pipeline, config, costs
         self._usable = self.items = [item for item in items if not item.problem]
         self.maker = Maker(chronicle, {item.index: item for item in items}, costs)
-        self.pace = Pace(sum(item.units for item in self.items), len(items))
+        unusable = len(items) - len(self.items)
+        self.pace = Pace(sum(i.units for i in self.items), len(items), failed=unusable, unusable=unusable)
         self.coordinator = Coordinator(
             chronicle,
             cluster,

@@ -15,6 +15,7 @@ from ..cluster.protocol import open_cluster
 from ..store.run.epochs import acquire
 from ..store.run.folder import RunFolder
 from ..store.run.items import Item
+from .calibrate import kind_of
 from .chronicle import Chronicle
 from .coordinator import Stopped
 from .outcome import Run, look
@@ -164,10 +165,10 @@ def asking(folder: RunFolder) -> Iterator[Callable[[], str]]:
 
 def costs_of(plan: Plan) -> Callable[[int, Item], Costs]:
     """Expected time of the units of items, as they were measured."""
-    known: dict[tuple[int, int], Costs] = {}
+    known: dict[tuple[object, ...], Costs] = {}
 
     def costs(stage: int, item: Item) -> Costs:
-        key = stage, item.index
+        key = stage, kind_of(item), item.nbytes, item.shape, item.regions
         if key not in known:
             found = plan.calibration.costs(stage, item)
             known[key] = Costs(*(max(seconds, LEAST) for seconds in found))
