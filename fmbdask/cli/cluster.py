@@ -77,7 +77,9 @@ def script(
     )
 
 
-@app.command(epilog='Example: eval "$(fmbdask cluster prologue configs/cluster/slurm.yaml)"')
+@app.command(
+    epilog="Example: fmbdask cluster prologue configs/cluster/slurm.yaml, evaluated by the scripts in jobs/"
+)
 def prologue(site: SiteFile) -> None:
     """Print what makes a job ready (modules, variables, commands), for a job script to evaluate."""
     from fmbdask.cluster.config import read_cluster
