@@ -162,7 +162,8 @@ class DaskWorkers:
                 client.close(timeout=PATIENCE)
         finally:
             if spec is not None:
-                spec.close(timeout=PATIENCE)
+                with suppress(TimeoutError):  # a busy machine: they end with this process
+                    spec.close(timeout=PATIENCE)
 
     def __enter__(self) -> Self:
         return self
