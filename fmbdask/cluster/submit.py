@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, InputError
 from .config import ClusterConfig, read_cluster
+from .jobs import environment
 from .scripts import Pool, directives, pattern, prologue, script
 
 #: The site's file, where `fmbdask init` writes it.
@@ -117,7 +118,13 @@ def submit(
     text = command_script(words, config, folder)
     try:
         answer = subprocess.run(
-            ["sbatch", "--parsable"], input=text, capture_output=True, text=True, check=True, timeout=60
+            ["sbatch", "--parsable"],
+            input=text,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
         )
     except FileNotFoundError:
         raise InputError(

@@ -74,3 +74,9 @@ def test_mistakes_are_named_with_their_file(text: str, message: str, tmp_path: P
 def test_a_configuration_is_passed_on() -> None:
     config = ClusterConfig(kind="local", workers=2)
     assert read_cluster(config) is config
+
+
+def test_a_runner_has_the_tasks_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "6")
+    assert read_cluster("runner").workers == 4
+    assert read_cluster("local").workers is None

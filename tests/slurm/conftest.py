@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,15 +97,6 @@ def nodes(slurm: MiniSlurm) -> Iterator[MiniSlurm]:
         slurm.client("scancel", job)
     slurm.mend()
     slurm.wait_idle()
-
-
-@pytest.fixture
-def place(nodes: MiniSlurm) -> Iterator[Path]:
-    """A folder that is quick to sync, and its name not quite plain."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="it's a run ", dir=memory if memory.is_dir() else None))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -265,17 +256,31 @@ class Survey:
             assert len(started) == len(set(started))
 
 
+@contextmanager
+def made_survey(nodes: MiniSlurm) -> Iterator[Survey]:
+    """A survey in a folder that is quick to sync and whose name is not quite plain; what it started ends."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="it's a run ", dir=memory if memory.is_dir() else None))
+    made = Survey(folder, nodes)
+    try:
+        yield made
+    finally:
+        for process in made.running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
-def survey(place: Path, nodes: MiniSlurm) -> Iterator[Survey]:
-    """A survey; what it started ends with the test."""
-    made = Survey(place, nodes)
-    yield made
-    for process in made.running:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def survey(nodes: MiniSlurm) -> Iterator[Survey]:
+    """A survey."""
+    with made_survey(nodes) as made:
+        yield made
 
 
-def as_json(path: Path) -> Any:
-    """Content of a JSON file."""
-    return json.loads(path.read_text())
+@pytest.fixture
+def another(nodes: MiniSlurm) -> Iterator[Survey]:
+    """A survey beside the first."""
+    with made_survey(nodes) as made:
+        yield made

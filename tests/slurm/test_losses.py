@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+from fmbdask.cluster.jobs import record_job
 from fmbdask.cluster.protocol import open_cluster
 
 from .conftest import Survey
@@ -50,18 +51,14 @@ def test_preempted_by_a_job_of_more_importance(survey: Survey, nodes: MiniSlurm)
     survey.check_complete()
 
 
-def test_jobs_at_their_walltime_are_replaced_and_lose_nothing(survey: Survey) -> None:
+def test_coordinator_killed_then_stopped_beside_a_run_that_meets_its_walltime(
+    survey: Survey, another: Survey
+) -> None:
     # a plan refuses a walltime that is hardly longer than a job takes to start: here an option shortens it
-    site = survey.site(workers=1, walltime="00:02:00", job_directives=["--time=1"])
+    short = another.site(workers=1, walltime="00:02:00", job_directives=["--time=1"])
     # 24 regions of 3 s on one worker: longer than a job, which begins none that it could not end
-    config = survey.configure(options={"seconds": 3.0})
-    assert survey.ends(survey.start("run", config, "--cluster", site), 300) == 0, survey.said()
-    survey.check_complete(once=True)
-    assert any("nears its walltime: job " in note for note in survey.notes()), survey.notes()
-    assert not [record for record in survey.records() if record.kind in ("lost", "failed")]
+    patient = another.start("run", another.configure(options={"seconds": 3.0}), "--cluster", short)
 
-
-def test_coordinator_killed_then_stopped(survey: Survey) -> None:
     site = survey.site()
     run = survey.start_gated(site)
     survey.gate_workers(3)
@@ -69,24 +66,27 @@ def test_coordinator_killed_then_stopped(survey: Survey) -> None:
     run.wait()
     survey.wait(lambda: not survey.jobs())  # without a coordinator they end by themselves
 
+    sbatch = ("sbatch", "--parsable", f"--job-name={survey.job_name}", "--begin=now+1hour", "--wrap", "true")
+    left = survey.slurm.client(*sbatch).strip()  # as one that still waited when the coordinator died
+    record_job(survey.run.logs, left, survey.job_name)
+    survey.call("stop", survey.run.path)
+    assert not survey.jobs()
+
     again = survey.start("resume", survey.run.path, "--cluster", site)
     survey.gate_workers(3)
-    os.killpg(again.pid, signal.SIGSTOP)  # it can do nothing for its jobs
-    os.killpg(again.pid, signal.SIGKILL)
-    again.wait()
     survey.call("stop", survey.run.path)
-    survey.wait(lambda: not survey.jobs())
-
-    third = survey.start("resume", survey.run.path, "--cluster", site)
-    survey.gate_workers(3)
-    survey.call("stop", survey.run.path)
-    assert survey.ends(third) == 1
+    assert survey.ends(again) == 1
     survey.wait(lambda: not survey.jobs())
     assert "fmbdask survey resume" in survey.said()
 
     survey.gate.unlink()
     survey.call("resume", survey.run.path, "--cluster", site)
     survey.check_complete()
+
+    assert another.ends(patient) == 0, another.said()
+    another.check_complete(once=True)
+    assert any("nears its walltime: job " in note for note in another.notes()), another.notes()
+    assert not [record for record in another.records() if record.kind in ("lost", "failed")]
 
 
 def test_a_worker_that_does_not_even_let_itself_be_killed(survey: Survey, nodes: MiniSlurm) -> None:

@@ -94,7 +94,7 @@ def test_job_array_and_what_follows_it(survey: Survey) -> None:
 def test_ramps_scripts(survey: Survey) -> None:
     shutil.copytree(ROOT / "configs", survey.folder / "configs")
     small = survey.folder / "small.yaml"
-    small.write_text("detector: {shape: [64, 64], frames: 24}\n")
+    small.write_text("image_shape: [64, 64]\nnum_frames: 24\n")
     options = ("--array=0-1",)
     ends(survey, submit(survey, "ramps_simulate.sbatch", small, "data", options=options))
     made = sorted((survey.folder / "data").glob("*.fits"))
