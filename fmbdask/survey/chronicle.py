@@ -7,6 +7,7 @@ that froze and was replaced leaves nothing behind, not even a lock on the index.
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..errors import RunError
 from ..store.run.epochs import Reign
 from ..store.run.folder import RunFolder
 from ..store.run.journal import JournalWriter, journal_path, read_journal
@@ -124,14 +124,6 @@ class Chronicle:
             self._seen.clear()
             self._parts.clear()
 
-    def close(self) -> None:
-        """Close the files; what was not committed is in the journals of those who did it."""
-        try:
-            if self._journal is not None:
-                self._journal.close()
-        finally:
-            self.ledger.abandon()
-
     def _decide(self, kind: str, unit: Unit, **fields: Any) -> None:
         self._own.append(
             Record(kind, unit, epoch=self.reign.epoch, time=time.time(), worker=worker_name(), **fields)
@@ -143,14 +135,19 @@ class Chronicle:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # what was not committed is in the journals of those who did it
+        try:
+            if self._journal is not None:
+                self._journal.close()
+        finally:
+            self.ledger.__exit__(kind, error, trace)
 
 
 def open_ledger(folder: RunFolder) -> Ledger:
     """Open the ledger, anew if a process that no longer reigns holds it: it is only an index."""
     try:
         return Ledger.open(folder)
-    except RunError as error:
+    except sqlite3.OperationalError as error:
         if "locked" not in str(error):
             raise
     for path in folder.path.glob(folder.ledger_file.name + "*"):
