@@ -21,14 +21,18 @@ from .jit import ZERO, kernel, stage
 from .projection import (
     ALONG,
     AMPLITUDE,
+    DECAY,
     DEGENERATE,
     DIAGONAL,
     DIFFERENCE,
     FREE,
     SPREAD,
     TERM_ROWS,
+    UNIT,
+    WEIGHT,
     WORK_ROWS,
     add,
+    column,
     differences,
     joint,
     moderated,
@@ -79,27 +83,85 @@ def lean(count, total, cross, inverse, terms):
     return covariance / terms[SPREAD, 0]
 
 
+@stage
+def _alone(k, m, rho_floor, variance, poisson, d, model, work, kept, totals, steps, result):
+    """Fit one step, at difference ``k``, and the slope; returns chi^2, -1 where they cannot be told apart.
+
+    Both are sums over the differences with weights that depend on ``rho`` alone: those of a bin are kept in
+    ``steps`` (bins, M), negative at ``k`` before they are known, and chi^2 is needed only in the end. Fills
+    ``result``: amplitude, its variance, slope, its variance, and its lean on the amplitude.
+    """
+    at = 0
+    for turn in range(ROUNDS):
+        if steps[at, k] < 0.0:
+            total = load(at, m, rho_floor * RHO_RATIO**at, model, work, kept, totals)
+            column(k, m, total, work, steps[at])
+        total, unit, step = totals[0, at], kept[at, UNIT], steps[at]
+        if not step[k] > DEGENERATE * kept[at, DIAGONAL, k]:
+            return -1.0
+        along, moment = 0.0, 0.0
+        for i in range(m):
+            along += unit[i] * d[i]
+            moment += step[i] * d[i]
+        amplitude, share = moment / step[k], unit[k] / total
+        slope = along / total - amplitude * share
+        if not (poisson > 0 and variance > 0) or turn == ROUNDS - 1:
+            break
+        wanted = bin_of(slope * poisson / variance, rho_floor)
+        if wanted == at:
+            break
+        at = wanted
+    weight, decay = kept[at, WEIGHT], kept[at, DECAY]
+    own, square = d[0], d[0] * d[0] * weight[0]
+    for i in range(1, m):
+        own = d[i] + decay[i - 1] * own
+        square += own * own * weight[i]
+    result[0], result[1] = amplitude, 1.0 / step[k]
+    result[2], result[3], result[4] = slope, 1.0 / total + share * share / step[k], -share
+    return max(square - along * along / total - moment * amplitude, 0.0)
+
+
 @kernel
 def _held(ramps, used, variance, dof, rho_floor, poisson, pattern, frames, order, out):
     """The loop behind :func:`held_steps`."""
     reads, limit = ramps.shape[1], frames.shape[1]
     work, model = np.zeros((WORK_ROWS, reads)), np.zeros((5, reads))
     kept, totals = np.zeros((RHO_BINS, KEPT_ROWS, reads)), np.zeros((3, RHO_BINS))
+    steps, result = np.zeros((RHO_BINS, reads)), np.zeros(5)
     basis, terms = np.zeros((limit, reads)), np.zeros((TERM_ROWS, limit))
     cross, inverse = np.zeros((limit, limit)), np.zeros((limit, limit))
     where = np.zeros(limit, np.int64)
     index, known = np.zeros(reads, np.int64), np.zeros(reads, np.int64)
-    n_known, loaded, total = ZERO, -1, 0.0
+    n_known, k_known, loaded, total = ZERO, ZERO - 1, -1, 0.0
     for p in order:
         n = differences(ramps[p], used[p], index, work[DIFFERENCE])
-        m = n - 1
-        if m < 3 or not variance[p] >= 0 or between(index, n, frames[p, 0]) < 0:
+        m, first = n - 1, between(index, n, frames[p, 0])
+        if m < 3 or not variance[p] >= 0 or first < 0:
             continue
-        if not recall(index, known, n, n_known):
+        same = recall(index, known, n, n_known)
+        if not same:
             timing(pattern, index[:n], model)
             for i in range(RHO_BINS):
                 totals[0, i] = 0.0
-            n_known, loaded = n, -1
+            n_known = n
+        if not same or first != k_known:
+            for i in range(RHO_BINS):
+                steps[i, first] = -1.0
+            k_known, loaded = first, -1
+        count, others = ZERO, False
+        for j in range(1, limit):
+            others |= frames[p, j] >= 0
+        if not others:
+            left = _alone(
+                first, m, rho_floor, variance[p], poisson[p], work[DIFFERENCE], model, work, kept, totals,
+                steps, result,
+            )  # fmt: skip
+            loaded = -1
+            if left >= 0.0:
+                scatter = moderated(left, m - 2, variance[p], dof[p])
+                out[0, p], out[1, p] = result[0], math.sqrt(result[1] * scatter)
+                out[2, p], out[3, p], out[4, p] = result[2], math.sqrt(result[3] * scatter), result[4]
+            continue
         at = 0
         for turn in range(ROUNDS):
             if at != loaded:

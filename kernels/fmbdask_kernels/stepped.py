@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from .covariance import factor, solve, timing
+from .covariance import timing
 from .jit import ZERO, exact, kernel, stage
 from .masked import lower_median
 
@@ -81,34 +81,83 @@ def read_variance(rss, light, poisson, white, variance, dof, noisy):
 
 
 @stage
-def _typical(ramp, index, n, pattern, work):
-    """Median of the rates between neighbouring reads."""
+def _differences(ramp, shape, begins, index, n, pattern, model, d, g, work):
+    """Model of the differences of the reads in ``index``; returns (degrees of freedom, median rate).
+
+    A difference that holds a step tells nothing: all that is known of it is zero, but for its variance.
+    """
+    timing(pattern, index[:n], model)
     for i in range(n - 1):
         a, b = index[i], index[i + 1]
-        work[i] = (ramp[b] - ramp[a]) / (pattern[0, b] - pattern[0, a])
-    return lower_median(work, n - 1)
+        d[i] = ramp[b] - ramp[a]
+        g[i] = np.float64(shape[b]) - np.float64(shape[a])
+        work[i] = d[i] / model[0, i]
+    typical = lower_median(work, n - 1)
+    free = ZERO - 1
+    for i in range(n - 1):
+        parted = False
+        for j in range(index[i] + 1, index[i + 1] + 1):
+            parted |= begins[j]
+        if parted:
+            d[i], g[i], model[0, i], model[1, i] = 0.0, 0.0, 0.0, 1.0
+            model[2, i] = model[3, i] = model[4, i] = 0.0
+            if i:
+                model[3, i - 1] = model[4, i - 1] = 0.0
+        else:
+            free += 1
+    return free, typical
 
 
 @stage
-def _next(index, a, n, begins):
-    """Reads of one level: from ``a`` up to the one that is returned, exclusive."""
-    b = a + 1
-    while b < n:
-        for i in range(index[b - 1] + 1, index[b] + 1):
-            if begins[i]:
-                return b
-        b += 1
-    return b
+def _products(model, m, rho, d, weight, decay, unit):
+    """Factor ``C = R + rho Q``; returns ``dt' C^-1 dt``, ``dt' C^-1 d``, ``d' C^-1 d`` and the trace.
+
+    Fills ``weight`` (inverse pivots), ``decay``, by how much a difference reaches into the next one, and
+    ``unit`` = ``C^-1 dt``. The trace is that of :func:`trace_of_inverse`. All in one pass forward: its
+    divisions wait for each other, and the rest is done meanwhile.
+    """
+    time, time_data, data, trace = 0.0, 0.0, 0.0, 0.0
+    inverse, change, along, own, reach, cross = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(m):
+        if i:
+            cross = model[4, i - 1]
+            link = -(model[3, i - 1] + rho * cross)
+            reach = link * inverse
+            inverse = 1.0 / (model[1, i] + rho * model[2, i] - link * reach)
+        else:
+            inverse = 1.0 / (model[1, i] + rho * model[2, i])
+        change = model[2, i] + reach * (2.0 * cross + reach * change)
+        trace += change * inverse
+        along = model[0, i] + reach * along
+        own = d[i] + reach * own
+        weight[i], decay[i], unit[i] = inverse, reach, along * inverse
+        time += along * unit[i]
+        time_data += own * unit[i]
+        data += own * own * inverse
+    for i in range(m - 2, -1, -1):
+        unit[i] += decay[i + 1] * unit[i + 1]
+    return time, time_data, data, trace
 
 
 @stage
-def _poisson(weight, photon, link, m):
+def _apply(values, m, weight, decay, out):
+    """Fill ``out`` = ``C^-1 values`` with the factors of :func:`_products`."""
+    along = 0.0
+    for i in range(m):
+        along = values[i] + decay[i] * along
+        out[i] = along * weight[i]
+    for i in range(m - 2, -1, -1):
+        out[i] += decay[i + 1] * out[i + 1]
+
+
+@stage
+def _poisson(weight, model, m):
     """Poisson variance of a sum of differences with these weights."""
     total = 0.0
     for i in range(m):
-        total += weight[i] * weight[i] * photon[i]
+        total += weight[i] * weight[i] * model[2, i]
     for i in range(m - 1):
-        total += 2.0 * weight[i] * weight[i + 1] * link[i]
+        total += 2.0 * weight[i] * weight[i + 1] * model[4, i]
     return total
 
 
@@ -131,70 +180,54 @@ def _fit(ramps, used, begins, shape, variance, dof, noisy, poisson, pattern, dri
     """The loop behind :func:`rates_with_steps`."""
     pixels, frames = ramps.shape
     index, model = np.zeros(frames, np.int64), np.zeros((5, frames))
-    weight, link, unit, scale, d, x, g, y = np.zeros((8, frames))
-    share, tilt, photon, across = np.zeros((4, frames))
+    d, g, work, weight, decay, share, tilt = np.zeros((7, frames))
     sums = np.zeros(pink.shape[0])
     for p in range(pixels):
-        n = ZERO
+        n, flips = ZERO, False
         for i in range(frames):
             if used[p, i]:
                 index[n] = i
+                flips |= shape[p, i] != shape[p, index[0]]
                 n += 1
-        light, own = 0.0, variance[p]
-        if n > 1:  # a median needs no covariance
-            light = max(_typical(ramps[p], index, n, pattern, x), 0.0) * poisson
-        for _ in range(ROUNDS):
-            ratio, free, trace = light / own, ZERO - 1, 0.0
-            # products of time, ramp and shape with the inverse covariance between them
-            time, time_ramp, ramp, time_shape, shapes, shape_ramp = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-            a = ZERO
-            while a < n:
-                b = _next(index, a, n, begins[p])
-                m = b - a - 1
-                if m > 0:
-                    timing(pattern, index[a:b], model)
-                    time += factor(model, m, ratio, weight, link, unit, scale)
-                    trace += trace_of_inverse(model[:, :m], ratio)
-                    free += m
+        m = n - 1
+        if m < 1:
+            continue
+        free, typical = _differences(ramps[p], shape[p], begins[p], index, n, pattern, model, d, g, work)
+        # a median needs no covariance
+        light, own = max(typical, 0.0) * poisson, variance[p]
+        for turn in range(ROUNDS):
+            ratio, left_free = light / own, free
+            time, time_ramp, ramp, trace = _products(model, m, ratio, d, weight, decay, share)
+            if flips:
+                _apply(g, m, weight, decay, tilt)
+                time_shape, shapes, shape_ramp = 0.0, 0.0, 0.0
+                for i in range(m):
+                    time_shape += model[0, i] * tilt[i]
+                    shapes += g[i] * tilt[i]
+                    shape_ramp += d[i] * tilt[i]
+                if shapes > 0.0:  # the distance of the levels is fitted as well
+                    trace -= _poisson(tilt, model, m) / shapes
+                    lean = time_shape / shapes
+                    time -= lean * time_shape
+                    time_ramp -= lean * shape_ramp
+                    ramp -= shape_ramp * shape_ramp / shapes
+                    left_free -= 1
                     for i in range(m):
-                        first, second = index[a + i], index[a + i + 1]
-                        d[i] = ramps[p, second] - ramps[p, first]
-                        g[i] = np.float64(shape[p, second]) - np.float64(shape[p, first])
-                    ramp += solve(d, m, weight, link, x)
-                    shapes += solve(g, m, weight, link, y)
-                    for i in range(m):
-                        time_ramp += model[0, i] * x[i]
-                        time_shape += model[0, i] * y[i]
-                        shape_ramp += g[i] * x[i]
-                        share[a + i], tilt[a + i] = unit[i], y[i]
-                        photon[a + i], across[a + i] = model[2, i], model[4, i]
-                    across[b - 2] = 0.0
-                if b < n:
-                    share[b - 1] = tilt[b - 1] = photon[b - 1] = across[b - 1] = 0.0
-                a = b
-            if shapes > 0.0:
-                trace -= _poisson(tilt, photon, across, n - 1) / shapes
-                lean = time_shape / shapes
-                time -= lean * time_shape
-                time_ramp -= lean * shape_ramp
-                ramp -= shape_ramp * shape_ramp / shapes
-                free -= 1
-                for i in range(n - 1):
-                    share[i] -= lean * tilt[i]
-            if not time > 0.0 or free < 0:
+                        share[i] -= lean * tilt[i]
+            if not time > 0.0 or left_free < 0:
                 break
-            for i in range(n - 1):
-                share[i] /= time
-            trace -= _poisson(share, photon, across, n - 1) * time
+            trace -= _poisson(share, model, m) / time
             rate = time_ramp / time
             spread = own / time
-            if drift > 0.0:
-                spread += own * drift * _drift(share, n, index, span, pink, sums)
-            out[0, p], out[1, p] = rate, math.sqrt(spread)
             left = max(ramp - time_ramp * rate, 0.0)
-            now = read_variance(left, light, trace, free - ratio * trace, variance[p], dof[p], noisy[p])
+            now = read_variance(left, light, trace, left_free - ratio * trace, variance[p], dof[p], noisy[p])
             lit = max(rate, 0.0) * poisson
-            if abs(now - own) <= 1e-3 * own and abs(lit - light) <= 1e-3 * (light + 1e-3 * own):
+            settled = abs(now - own) <= 1e-3 * own and abs(lit - light) <= 1e-3 * (light + 1e-3 * own)
+            settled |= turn == ROUNDS - 1
+            if settled and drift > 0.0:
+                spread += own * drift * _drift(share, n, index, span, pink, sums) / (time * time)
+            out[0, p], out[1, p] = rate, math.sqrt(spread)
+            if settled:
                 break
             light, own = lit, now
 
