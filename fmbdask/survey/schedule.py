@@ -9,7 +9,6 @@ its reduction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +24,8 @@ PIECES, SHORTEST = 4, 0.5
 _REMAINDER = 0.5
 
 
-class State(IntEnum):
-    """Of a unit, and of an item."""
-
-    TODO, FLIGHT, HELD, DONE, FAILED = range(5)
+#: States of a unit, and of an item. (Members of an enumeration are slow to look up, and there are millions.)
+TODO, FLIGHT, HELD, DONE, FAILED = range(5)
 
 
 class Costs(NamedTuple):
@@ -64,15 +61,15 @@ class _Again(NamedTuple):
 
 
 class _Open:
-    """An item in work: a :class:`State` for each region, then that of reduce and of prepare."""
+    """An item in work: the state of each region, then that of reduce and of prepare."""
 
     def __init__(self, item: Item, costs: Costs, regions: int) -> None:
         self.item, self.costs = item, costs
-        self.codes: NDArray[np.uint8] = np.full(regions + 2, State.TODO, np.uint8)
-        self._counts = [0] * len(State)
-        self._counts[State.TODO] = regions
+        self.codes: NDArray[np.uint8] = np.full(regions + 2, TODO, np.uint8)
+        self._counts = [0] * 5
+        self._counts[TODO] = regions
 
-    def set(self, region: int, state: State) -> None:
+    def set(self, region: int, state: int) -> None:
         """Change the state of a unit."""
         if region >= 0:
             self._counts[self.codes[region]] -= 1
@@ -81,36 +78,36 @@ class _Open:
 
     def mapped(self) -> bool:
         """Whether all regions ended."""
-        return self._counts[State.DONE] == len(self.codes) - 2
+        return self._counts[DONE] == len(self.codes) - 2
 
     def busy(self) -> bool:
         """Whether regions are in flight or held back."""
-        return bool(self._counts[State.FLIGHT] or self._counts[State.HELD])
+        return bool(self._counts[FLIGHT] or self._counts[HELD])
 
     def possible(self, region: int) -> bool:
         """Whether what a unit needs is there."""
         if region == PREPARE:
             return True
-        return bool(self.codes[PREPARE] == State.DONE) and (region >= 0 or self.mapped())
+        return bool(self.codes[PREPARE] == DONE) and (region >= 0 or self.mapped())
 
     def ready(self) -> bool:
         """Whether there is a unit to be done that can be begun now."""
-        if self.codes[PREPARE] == State.TODO:
+        if self.codes[PREPARE] == TODO:
             return True
-        return bool(self.codes[PREPARE] == State.DONE) and (
-            self._counts[State.TODO] > 0 or (self.mapped() and bool(self.codes[REDUCE] == State.TODO))
+        return bool(self.codes[PREPARE] == DONE) and (
+            self._counts[TODO] > 0 or (self.mapped() and bool(self.codes[REDUCE] == TODO))
         )
 
     def piece(self, stage: int, budget: float, spent: float) -> list[Unit]:
         """Units that fit into a task of which some time is spent; none if nothing does."""
         room = budget - spent
-        first = [PREPARE] if self.codes[PREPARE] == State.TODO else []
-        todo = np.flatnonzero(self.codes[:-2] == State.TODO)
+        first = [PREPARE] if self.codes[PREPARE] == TODO else []
+        todo = np.flatnonzero(self.codes[:-2] == TODO)
         need = self.costs.prepare * len(first) + self.costs.region * len(todo) + self.costs.reduce
         last: list[int] = []
         if (
             not self.busy()
-            and self.codes[REDUCE] == State.TODO
+            and self.codes[REDUCE] == TODO
             and (need <= room + (0.0 if spent else _REMAINDER * budget) or not (spent or first or len(todo)))
         ):
             last = [REDUCE]
@@ -160,29 +157,29 @@ class Schedule:
         self._items = items
         self._place = {item.index: place for place, item in enumerate(items)}
         self._costs, self._done = costs, done
-        self._states = np.full(len(items), State.TODO, np.uint8)
+        self._states = np.full(len(items), TODO, np.uint8)
         self._open: dict[int, _Open] = {}
         self._ready: set[int] = set()
         self._cursor = 0
         self._history: dict[Unit, list[Setback]] = {}
         self._again: dict[Unit, _Again] = {}
         for index in set(finished) & self._place.keys():
-            self._states[self._place[index]] = State.DONE
-        self._left = int(np.count_nonzero(self._states == State.TODO))
+            self._states[self._place[index]] = DONE
+        self._left = int(np.count_nonzero(self._states == TODO))
         for unit, setbacks in (failures or {}).items():
             place = self._place.get(unit.item)
-            if unit.stage == stage and place is not None and self._states[place] == State.TODO:
+            if unit.stage == stage and place is not None and self._states[place] == TODO:
                 self._history[unit] = list(setbacks)
                 verdict = self.policy.judge(setbacks)
                 if verdict.final:
-                    self._close(unit.item, State.FAILED)
+                    self._close(unit.item, FAILED)
                 else:
                     self._again[unit] = _Again(verdict, 0.0)
         #: expected time of what is not in flight yet [s]
         self.remaining = sum(
             costs(item).whole(item.regions[stage])
             for item, state in zip(items, self._states, strict=True)
-            if state == State.TODO
+            if state == TODO
         )
 
     @property
@@ -198,22 +195,22 @@ class Schedule:
     @property
     def done_items(self) -> list[Item]:
         """The items that were reduced."""
-        return [self._items[int(p)] for p in np.flatnonzero(self._states == State.DONE)]
+        return [self._items[int(p)] for p in np.flatnonzero(self._states == DONE)]
 
     @property
     def failed_items(self) -> list[Item]:
         """The items that failed."""
-        return [self._items[int(p)] for p in np.flatnonzero(self._states == State.FAILED)]
+        return [self._items[int(p)] for p in np.flatnonzero(self._states == FAILED)]
 
     @property
     def done_count(self) -> int:
         """Number of items that were reduced."""
-        return int(np.count_nonzero(self._states == State.DONE))
+        return int(np.count_nonzero(self._states == DONE))
 
     @property
     def failed_count(self) -> int:
         """Number of items that failed."""
-        return int(np.count_nonzero(self._states == State.FAILED))
+        return int(np.count_nonzero(self._states == FAILED))
 
     @property
     def open_items(self) -> list[Item]:
@@ -232,7 +229,7 @@ class Schedule:
         """
         for unit in [u for u, a in self._again.items() if not a.verdict.alone and a.after <= now]:
             del self._again[unit]
-            self._set(unit, State.TODO)
+            self._set(unit, TODO)
         budget = min(self.span, max(self.remaining / (PIECES * max(slots, 1)), SHORTEST))
         units: list[Unit] = []
         seconds = 0.0
@@ -241,8 +238,9 @@ class Schedule:
             if not piece:
                 break
             for unit in piece:
-                self._set(unit, State.FLIGHT)
+                opened.set(unit.region, FLIGHT)
                 seconds += opened.costs.of(unit)
+            self._settle(opened)
             units += piece
             if seconds >= budget:
                 break
@@ -257,7 +255,7 @@ class Schedule:
             opened = self._opened(unit.item)
             if opened is not None and opened.possible(unit.region):
                 del self._again[unit]
-                self._set(unit, State.FLIGHT)
+                self._set(unit, FLIGHT)
                 return Assignment((unit,), opened.costs.of(unit), True, again.verdict.large)
         return None
 
@@ -266,9 +264,9 @@ class Schedule:
         self._history.pop(unit, None)
         self._again.pop(unit, None)
         if unit.item in self._open:
-            self._set(unit, State.DONE)
+            self._set(unit, DONE)
             if unit.region == REDUCE:
-                self._close(unit.item, State.DONE)
+                self._close(unit.item, DONE)
 
     def failed(self, unit: Unit, setback: Setback, now: float) -> Verdict:
         """Note a failure of a unit and say what becomes of it."""
@@ -277,7 +275,7 @@ class Schedule:
         verdict = self.policy.judge(history)
         if unit.item in self._open:
             if verdict.final:
-                self._close(unit.item, State.FAILED)
+                self._close(unit.item, FAILED)
             else:
                 self._hold(unit, verdict, now + verdict.pause)
         return verdict
@@ -286,7 +284,7 @@ class Schedule:
         """Say that a task is over: its units that neither ended nor failed are to be done again."""
         for unit in units:
             opened = self._open.get(unit.item)
-            if opened is None or opened.codes[unit.region] != State.FLIGHT:
+            if opened is None or opened.codes[unit.region] != FLIGHT:
                 continue
             verdict = self.policy.judge(self._history[unit]) if unit in self._history else Verdict()
             if verdict.alone:
@@ -298,25 +296,29 @@ class Schedule:
         """Say that results were found damaged: they are to be made again."""
         for unit in units:
             opened = self._open.get(unit.item)
-            if opened is not None and opened.codes[unit.region] == State.DONE:
+            if opened is not None and opened.codes[unit.region] == DONE:
                 self._again_todo(opened, unit)
 
     def _again_todo(self, opened: _Open, unit: Unit) -> None:
         """A unit is to be done once more."""
-        self._set(unit, State.TODO)
+        self._set(unit, TODO)
         self.remaining += opened.costs.of(unit)
 
     def _hold(self, unit: Unit, verdict: Verdict, after: float) -> None:
         """Keep a unit back until it is repeated as it must be."""
-        self._set(unit, State.HELD)
+        self._set(unit, HELD)
         self._again[unit] = _Again(verdict, after)
 
-    def _set(self, unit: Unit, state: State) -> None:
+    def _set(self, unit: Unit, state: int) -> None:
         """Change the state of a unit, and whether its item has work."""
         opened = self._opened(unit.item)
         if opened is not None:
             opened.set(unit.region, state)
-            (self._ready.add if opened.ready() else self._ready.discard)(unit.item)
+            self._settle(opened)
+
+    def _settle(self, opened: _Open) -> None:
+        """Find out whether an item has work that can be begun."""
+        (self._ready.add if opened.ready() else self._ready.discard)(opened.item.index)
 
     def _candidates(self) -> Iterator[_Open]:
         """Items with work that can be begun, in their order; new ones are opened when they are asked for."""
@@ -333,24 +335,24 @@ class Schedule:
     def _opened(self, index: int) -> _Open | None:
         """The state of an item in work, loaded when it is first asked for; None if it is done or failed."""
         place = self._place[index]
-        if index not in self._open and self._states[place] < State.DONE:
+        if index not in self._open and self._states[place] < DONE:
             item = self._items[place]
             opened = _Open(item, self._costs(item), item.regions[self.stage])
             for region in self._done(index):
-                opened.set(region, State.DONE)
+                opened.set(region, DONE)
             for unit in self._again:
                 if unit.item == index:
-                    opened.set(unit.region, State.HELD)
+                    opened.set(unit.region, HELD)
             self._open[index] = opened
-            self._states[place] = State.FLIGHT
+            self._states[place] = FLIGHT
             if opened.ready():
                 self._ready.add(index)
         return self._open.get(index)
 
-    def _close(self, index: int, state: State) -> None:
+    def _close(self, index: int, state: int) -> None:
         """An item is done or failed: nothing more of it is begun."""
         place = self._place[index]
-        if self._states[place] >= State.DONE:
+        if self._states[place] >= DONE:
             return
         self._states[place] = state
         self._left -= 1
