@@ -21,7 +21,7 @@ from .region import Limits, RegionResult, region_features, search_region
 Report = Callable[[int, int, str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Blocks:
     """Calls a function with the data and limits of each block, and with the region it is."""
 
@@ -29,6 +29,11 @@ class _Blocks:
     prepared: list[Prepared]
     edges: list[NDArray[np.int64]]
     maps: Mapping[str, NDArray[Any]]
+
+    @property
+    def __name__(self) -> str:
+        """What dask calls the tasks: by default it would print all arrays in here."""
+        return self.function.__name__
 
     def __call__(
         self, block: NDArray[Any], flags: NDArray[np.uint8] | None = None, *, block_id: tuple[int, ...]
