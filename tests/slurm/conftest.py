@@ -204,11 +204,9 @@ class Survey:
         return [record.note for record in self.records() if record.kind == "event"]
 
     def in_hand(self) -> set[Unit]:
-        """Units that started and have not ended."""
-        begun, over = set(), set()
-        for record in self.records():
-            (begun if record.kind == "started" else over).add(record.unit)
-        return begun - over
+        """Units of which the last that is known is that they started."""
+        last = {record.unit: record.kind for record in sorted(self.records(), key=lambda each: each.time)}
+        return {unit for unit, kind in last.items() if kind == "started"}
 
     def hosts(self) -> list[str]:
         """Node of each worker job that runs."""

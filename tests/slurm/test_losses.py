@@ -112,3 +112,29 @@ def test_a_worker_that_does_not_even_let_itself_be_killed(survey: Survey, nodes:
             if nodes.runs(pid, "cpu-1"):
                 os.kill(pid, signal.SIGCONT)
     survey.wait(lambda: not survey.jobs())
+
+
+def test_several_workers_in_a_job(survey: Survey, nodes: MiniSlurm) -> None:
+    site = survey.site(workers=4, processes=2)
+    with open_cluster(site, memory=200 * 10**6, log_folder=survey.run.logs) as cluster:
+        survey.wait(lambda: cluster.slots() == 4)
+        before = cluster.jobs()
+        assert len(before) == 2
+        nodes.client("scancel", before[0])
+        said: list[str] = []
+        survey.wait(lambda: said.extend(cluster.top_up()) or said)
+        assert [note.partition(": job ")[0][-13:] for note in said] == ["was cancelled"]
+        survey.wait(lambda: cluster.slots() == 4)
+        assert len(cluster.jobs()) == 2
+        assert before[1] in cluster.jobs()
+    survey.wait(lambda: not survey.jobs())
+
+
+def test_jobs_that_cannot_work_end_the_run_with_a_sentence(survey: Survey) -> None:
+    site = survey.site(workers=1, prologue=["echo no such thing here; exit 1"])
+    survey.call("run", survey.configure(), "--cluster", site, status=1)
+    said = survey.said()
+    assert "3 jobs in a row ended before their worker appeared; the last: job" in said
+    assert "ends with: no such thing here" in said
+    assert "fmbdask cluster check" in said
+    assert not survey.jobs()
