@@ -206,7 +206,7 @@ class SlurmWorkers(DaskWorkers):
     # ---- the thread
 
     def _watch(self) -> None:
-        while not self._stopped.wait(INTERVAL):
+        while self._problem is None and not self._stopped.wait(INTERVAL):
             try:
                 self._step()
             except ClusterError as error:  # Slurm does not answer: workers go on without it

@@ -133,7 +133,7 @@ def test_several_workers_in_a_job(survey: Survey, nodes: MiniSlurm) -> None:
 def test_jobs_that_cannot_work_end_the_run_with_a_sentence(survey: Survey) -> None:
     site = survey.site(workers=1, prologue=["echo no such thing here; exit 1"])
     survey.call("run", survey.configure(), "--cluster", site, status=1)
-    said = survey.said()
+    said = " ".join(survey.said().split())
     assert "3 jobs in a row ended before their worker appeared; the last: job" in said
     assert "ends with: no such thing here" in said
     assert "fmbdask cluster check" in said
