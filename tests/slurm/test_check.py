@@ -71,7 +71,9 @@ def test_a_folder_that_nodes_do_not_see(survey: Survey) -> None:
 
 
 def test_a_queue_that_is_full_is_no_mistake(survey: Survey) -> None:
-    job = survey.slurm.client("sbatch", "--parsable", "-N4", "--exclusive", "--wrap", "sleep 60").strip()
+    job = survey.slurm.client(
+        "sbatch", "--parsable", "-N4", "--exclusive", "--output=/dev/null", "--wrap", "sleep 60"
+    ).strip()
     survey.wait(lambda: survey.slurm.client("squeue", "-h", "-j", job, "-o", "%T").strip() == "RUNNING")
     [found] = findings(survey, seconds=3)
     assert "has not ended in time: it is PENDING" in found

@@ -41,7 +41,17 @@ def test_preempted_by_a_job_of_more_importance(survey: Survey, nodes: MiniSlurm)
     site = survey.site(queue="scavenge")
     run = survey.start_gated(site)
     survey.gate_workers(3)
-    other = nodes.client("sbatch", "--parsable", "-p", "normal", "-N4", "--exclusive", "--wrap", "sleep 60")
+    other = nodes.client(
+        "sbatch",
+        "--parsable",
+        "-p",
+        "normal",
+        "-N4",
+        "--exclusive",
+        "--output=/dev/null",
+        "--wrap",
+        "sleep 60",
+    )
     survey.happens("was preempted: job ")
     assert survey.hosts() == []
     nodes.client("scancel", other.strip())
@@ -66,8 +76,10 @@ def test_coordinator_killed_then_stopped_beside_a_run_that_meets_its_walltime(
     run.wait()
     survey.wait(lambda: not survey.jobs())  # without a coordinator they end by themselves
 
-    sbatch = ("sbatch", "--parsable", f"--job-name={survey.job_name}", "--begin=now+1hour", "--wrap", "true")
-    left = survey.slurm.client(*sbatch).strip()  # as one that still waited when the coordinator died
+    sbatch = ("sbatch", "--parsable", f"--job-name={survey.job_name}", "--begin=now+1hour")
+    left = survey.slurm.client(
+        *sbatch, "--output=/dev/null", "--wrap", "true"
+    ).strip()  # as one that still waited when the coordinator died
     record_job(survey.run.logs, left, survey.job_name)
     survey.call("stop", survey.run.path)
     assert not survey.jobs()
