@@ -23,6 +23,8 @@ CELL = 16
 #: A cell stands out from this many of its own standard deviations on.
 OUTSTANDING = 2.5
 ROUNDS = 4
+#: Rows that are looked at together.
+TOGETHER = 16
 #: Least share of the pixels that must be quiet in a read.
 QUIET = 0.5
 #: Cells whose pixels rise by this share of the reach, all of them, and stay, are hit: no offset does that.
@@ -141,29 +143,43 @@ def quiet_mean(values: NDArray[np.float32] | Float, pixels: Int) -> Float:
     (M, ...) array
         NaN where less than half of the pixels are quiet.
     """
-    own = np.asarray(values, np.float64)
-    own = own - _median(own, 0)
+    if values.ndim > 2 and values.shape[1] > TOGETHER:  # what fits into the caches
+        parts = range(0, values.shape[1], TOGETHER)
+        found = [quiet_mean(values[:, i : i + TOGETHER], pixels[i : i + TOGETHER]) for i in parts]
+        return np.concatenate(found, axis=1)
+    # reads last: the axis that is longest and sorted most
+    own = np.moveaxis(values, 0, -1).astype(np.float64, order="C")
+    own -= _median(own)[..., None]
     seen = np.isfinite(own)
-    own = np.where(seen, own, 0.0)
-    centre = _median(np.where(seen, own, np.nan), -1)
-    away = np.where(seen, np.abs(own - centre[..., None]), np.nan)
-    reach = OUTSTANDING * MAD_SIGMA * _median(away, 0)
+    own[~seen] = np.nan
+    centre = _median(np.swapaxes(own, -1, -2))
+    away = np.abs(own - centre[..., None, :])
+    reach = (OUTSTANDING * MAD_SIGMA * _median(away))[..., None]
+    own[~seen] = 0.0
     weight = pixels.astype(np.float64)
+    weighted = own * weight[..., None]
     quiet, total = seen, np.zeros(centre.shape)
-    for _ in range(ROUNDS):
-        quiet = seen & (np.abs(own - centre[..., None]) <= reach)
-        total = np.where(quiet, weight, 0.0).sum(axis=-1)
-        mean = np.where(quiet, own * weight, 0.0).sum(axis=-1) / np.maximum(total, 1.0)
+    for turn in range(ROUNDS):
+        if turn:
+            away = np.abs(own - centre[..., None, :])
+        quiet = seen & (away <= reach)
+        total = np.where(quiet, weight[..., None], 0.0).sum(axis=-2)
+        mean = np.where(quiet, weighted, 0.0).sum(axis=-2) / np.maximum(total, 1.0)
         centre = np.where(total > 0, mean, centre)
-    return np.where((total > 0) & (total >= QUIET * weight.sum(axis=-1)), centre, np.nan)
+    enough = (total > 0) & (total >= QUIET * weight.sum(axis=-1)[..., None])
+    return np.moveaxis(np.where(enough, centre, np.nan), -1, 0)
 
 
-def _median(values: Float, axis: int) -> Float:
-    """Median of what is not NaN; NaN where nothing is."""
-    ordered = np.sort(values, axis=axis)  # NaN last
-    count = np.expand_dims(np.isfinite(values).sum(axis=axis), axis)
-    low, high = np.maximum((count - 1) // 2, 0), np.minimum(count // 2, values.shape[axis] - 1)
-    middle = [np.take_along_axis(ordered, at, axis).squeeze(axis) for at in (low, high)]
+def _median(values: Float) -> Float:
+    """Median along the last axis of what is not NaN; NaN where nothing is."""
+    size = values.shape[-1]
+    ordered = values.copy(order="C")
+    ordered.sort(axis=-1)  # NaN last
+    if np.isfinite(ordered[..., 0]).all() and np.isfinite(ordered[..., -1]).all():
+        return np.asarray((ordered[..., (size - 1) // 2] + ordered[..., size // 2]) / 2)
+    count = np.isfinite(ordered).sum(axis=-1, keepdims=True)
+    low, high = np.maximum((count - 1) // 2, 0), np.minimum(count // 2, size - 1)
+    middle = [np.take_along_axis(ordered, at, -1)[..., 0] for at in (low, high)]
     return np.asarray((middle[0] + middle[1]) / 2)
 
 
@@ -176,9 +192,9 @@ def _cells_of(group: Int) -> tuple[Int, Int]:
 
 def _great(mean: NDArray[np.float32]) -> Bool:
     """Reads in which cells (M, cells) of a block show a great event."""
-    own = np.asarray(mean, np.float64)
-    own = own - _median(own, 0)
-    high = own > GREAT * MAD_SIGMA * _median(np.abs(own), 0)
+    own = mean.astype(np.float64)
+    own -= _median(own.T)
+    high = own > GREAT * MAD_SIGMA * _median(np.abs(own).T)
     high[:-1] &= own[1:] > -own[:-1] / 2
     return np.asarray(high.sum(axis=1) >= GREAT_CELLS)
 

@@ -318,15 +318,19 @@ def _exponential(away: Float, profile: Float, error: Float) -> tuple[float, floa
     if away.size < RINGS:
         return 0.0, math.nan, math.inf
     weight = 1 / error**2
-    scales = np.geomspace(0.3, 3 * (away[-1] + 1), 200)
+    behind = away[0] - away
+    ends, count = (math.log(0.3), math.log(3 * (away[-1] + 1))), 200
     best = (0.0, math.nan, math.inf)
     for _ in range(2):
-        shape = np.exp((away[0] - away) / scales[:, None])
-        amplitude = (shape * weight * profile).sum(axis=1) / (shape * shape * weight).sum(axis=1)
+        logs = np.linspace(*ends, count)
+        scales = np.exp(logs)
+        shape = np.exp(behind / scales[:, None])
+        weighted = shape * weight
+        amplitude = (weighted * profile).sum(axis=1) / (weighted * shape).sum(axis=1)
         chi2 = (weight * (profile - amplitude[:, None] * shape) ** 2).sum(axis=1)
         i = int(chi2.argmin())
         best = float(amplitude[i] * math.exp(away[0] / scales[i])), float(scales[i]), float(chi2[i])
-        scales = np.geomspace(scales[max(i - 1, 0)], scales[min(i + 1, scales.size - 1)], 50)
+        ends, count = (float(logs[max(i - 1, 0)]), float(logs[min(i + 1, count - 1)])), 50
     return best if best[0] > 0 else (0.0, math.nan, best[2])
 
 
