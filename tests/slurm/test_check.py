@@ -44,7 +44,7 @@ def test_right_settings(survey: Survey) -> None:
         ({"python": "{bare}"}, "on node n1 cannot import fmbdask (ModuleNotFoundError"),
         ({"memory": "90GB"}, "cpu: memory: a job of 1 workers asks for 107574 MB, nodes have 8000 MB"),
         ({"threads": 64}, "cpu: threads: a job asks for 64 cores, nodes have 4"),
-        ({"queue": "short", "walltime": "02:00:00"}, "cpu: walltime: job"),
+        ({"queue": "short", "walltime": "02:00:00"}, "cpu: walltime: "),
         ({"scratch": "/proc/none"}, "cpu: scratch: /proc/none cannot be written on node n1"),
         ({"modules": ["astro/1"]}, "cpu: modules: one cannot be loaded on node n1"),
         ({"prologue": ["exit 3"]}, "cpu: prologue: the job ended as FAILED with exit status 3"),
