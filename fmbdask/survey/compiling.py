@@ -1,8 +1,4 @@
-"""First use on a machine: kernels compiled by two processes at once, and left on disk for all others.
-
-No process that searches compiles a kernel itself: what it has compiled and what it loads from disk may differ
-in the last bit of a float, and all processes are to find the same.
-"""
+"""First use on a machine: kernels compiled by two processes at once, and left on disk for all others."""
 
 from __future__ import annotations
 

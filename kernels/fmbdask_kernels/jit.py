@@ -19,6 +19,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: keep their meaning (masks depend on it), so the two flags that assume them away are left out.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 
+#: What all functions share. Each becomes part of those that call it: one that stayed apart would be compiled
+#: into the object of every kernel that calls it, rounded a little differently in each, and a process would
+#: use for all of them the one it happens to load first. Who compiled would find other bits than who loads.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
+
 #: How a kernel imports another: `from .a import b` or `from . import a`.
 IMPORT = re.compile(r"^from \.(?: import )?(\w+)", re.MULTILINE)
 
@@ -31,27 +36,29 @@ ZERO: Any = np.int64(0)
 
 def kernel(function: F) -> F:
     """Compile for the machine at first call: serial, GIL released, cached on disk."""
-    return cast(F, _stamped(numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function)))
+    return cast(F, _cached(function, FAST))
 
 
 def exact(function: F) -> F:
     """Compile like :func:`kernel`, but with every floating-point operation in the order it is written."""
     # a kernel hands its flags on to what it calls, unless that has its own: this one changes no digit
-    return cast(
-        F, _stamped(numba.njit(nogil=True, cache=True, fastmath={"nsz"}, error_model="numpy")(function))
-    )
+    return cast(F, _cached(function, {"nsz"}))
 
 
 def stage(function: F) -> F:
     """Compile like :func:`kernel` for calls from kernels, whose caches it becomes a part of."""
-    options: Any = {"nogil": True, "fastmath": FAST, "error_model": "numpy", "no_cfunc_wrapper": True}
-    return cast(F, numba.njit(**options)(function))
+    return cast(F, numba.njit(fastmath=FAST, no_cfunc_wrapper=True, **OPTIONS)(function))
 
 
 def is_cached(dispatcher: Any) -> bool:
     """Whether the disk holds something compiled for a kernel, of these sources."""
     index: Any = getattr(dispatcher._cache, "_cache_file", None)
     return index is None or not hasattr(index, "_load_index") or bool(index._load_index())
+
+
+def _cached(function: Any, fastmath: set[str]) -> Any:
+    """Compile at first call, for the disk and for calls from other kernels."""
+    return _stamped(numba.njit(cache=True, fastmath=fastmath, **OPTIONS)(function))
 
 
 def _stamped(dispatcher: Any) -> Any:
