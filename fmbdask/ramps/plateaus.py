@@ -48,17 +48,23 @@ def before_plateau(ramps: Float, used: Bool, level: Float, sigma: Float) -> Bool
     for i in np.flatnonzero(np.isfinite(level) & (high >= FULL * level) & (reads >= 2 * READS)):
         at = np.flatnonzero(used[i])
         values = ramps[i, at].astype(np.float64)
-        top = float(np.median(values[-READS:]))
+        top = _median(values[-READS:])
         full = int(np.argmax(values >= top - NOISE * sigma[i]))
         if full < READS or at.size - full < READS:
             continue
         rise = (values[full] - values[0]) / full
         plateau = values[full:]
         half = plateau.size // 2
-        growth = (np.median(plateau[-half:]) - np.median(plateau[:half])) / (plateau.size - half)
+        growth = (_median(plateau[-half:]) - _median(plateau[:half])) / (plateau.size - half)
         # medians of few reads scatter
         limit = LEFT * rise + 2 * sigma[i] / (np.sqrt(half) * half)
         halfway = (values[full // 2] - values[0]) / (values[full] - values[0])
         if top >= FULL * level[i] and abs(growth) <= limit and HALFWAY[0] < halfway < HALFWAY[1]:
             out[i, at[full - 1] :] = False
     return out
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """Median of a few numbers, in a tenth of the time of the function of NumPy."""
+    ordered = np.sort(values)
+    return float((ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]) / 2)

@@ -16,26 +16,29 @@ from .jit import kernel
 
 @kernel
 def _gather(
-    data, used, rows, columns, y0, x0, column, gradient, height, row, level, usable, averaged, ramps, good
+    data, used, rows, columns, column, gradient, height, row, level, usable, averaged, ramps, good
 ):  # fmt: skip
-    """The loop behind :func:`gather_ramps`."""
+    """The loop behind :func:`gather_ramps`, offsets with their reads last."""
     masked = usable.size > 0
+    reads = used.size
     for p in range(rows.size):
         y, x = rows[p], columns[p]
-        h = height[y + y0]
-        below = True
-        for i in range(used.size):
-            value = np.float32(data[used[i], y, x])
-            if below and value >= level[y, x]:
-                below = False
-                if i > 0 and averaged[i - 1]:
-                    good[p, i - 1] = False
-            fine = below and math.isfinite(value)
-            if masked:
-                fine = fine and usable[used[i], y, x]
-            offset = (column[i, x + x0] + gradient[i, x + x0] * h) + row[i, y + y0]
-            ramps[p, i] = value - offset
-            good[p, i] = fine
+        h, full, ramp, fine = height[y], level[y, x], ramps[p], good[p]
+        for i in range(reads):
+            ramp[i] = data[used[i], y, x]
+        # reads from the first full one on are not used, nor the average before it that may hold a part of it
+        below = reads
+        for i in range(reads):
+            if ramp[i] >= full:
+                below = i - 1 if i > 0 and averaged[i - 1] else i
+                break
+        shared, slope, own = column[x], gradient[x], row[y]
+        for i in range(reads):
+            fine[i] = (i < below) & math.isfinite(ramp[i])
+            ramp[i] -= (shared[i] + slope[i] * h) + own[i]
+        if masked:
+            for i in range(reads):
+                fine[i] &= usable[used[i], y, x]
 
 
 def gather_ramps(
@@ -81,7 +84,11 @@ def gather_ramps(
     mask = np.ones((0, 0, 0), np.bool_) if usable is None else usable
     # one layout whatever comes in: the kernel is compiled once
     several = np.zeros(used.size, np.bool_) if averaged is None else averaged
+    (y0, x0), (ny, nx) = origin, data.shape[1:]
+    column, gradient, height, row = offsets
+    column, gradient = (np.ascontiguousarray(a[:, x0 : x0 + nx].T) for a in (column, gradient))
     _gather(
-        data, used, rows, columns, *origin, *offsets, np.ascontiguousarray(level), mask, several, ramps, good
+        data, used, rows, columns, column, gradient, height[y0 : y0 + ny],
+        np.ascontiguousarray(row[:, y0 : y0 + ny].T), np.ascontiguousarray(level), mask, several, ramps, good,
     )  # fmt: skip
     return ramps, good

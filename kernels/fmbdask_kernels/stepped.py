@@ -28,6 +28,8 @@ TELLING = 0.3
 LEAST = 0.1
 #: Rounds of rate and variance, which the covariance depends on.
 ROUNDS = 3
+#: Minors of a matrix are scaled where they are smaller than this, or larger than its inverse.
+TINY = 1e-100
 #: Spans of time in which the weights of a ramp are summed before their 1/f noise is worked out.
 SPANS = 32
 
@@ -113,19 +115,21 @@ def _products(model, m, rho, d, weight, decay, unit):
     """Factor ``C = R + rho Q``; returns ``dt' C^-1 dt``, ``dt' C^-1 d``, ``d' C^-1 d`` and the trace.
 
     Fills ``weight`` (inverse pivots), ``decay``, by how much a difference reaches into the next one, and
-    ``unit`` = ``C^-1 dt``. The trace is that of :func:`trace_of_inverse`. All in one pass forward: its
-    divisions wait for each other, and the rest is done meanwhile.
+    ``unit`` = ``C^-1 dt``. The trace is that of :func:`trace_of_inverse`. Pivots are ratios of successive
+    leading minors, which follow from each other without a division to wait for.
     """
     time, time_data, data, trace = 0.0, 0.0, 0.0, 0.0
-    inverse, change, along, own, reach, cross = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    change, along, own, reach, cross, link = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    inverse, before, minor = 0.0, 0.0, 1.0
     for i in range(m):
         if i:
             cross = model[4, i - 1]
             link = -(model[3, i - 1] + rho * cross)
             reach = link * inverse
-            inverse = 1.0 / (model[1, i] + rho * model[2, i] - link * reach)
-        else:
-            inverse = 1.0 / (model[1, i] + rho * model[2, i])
+        before, minor = minor, (model[1, i] + rho * model[2, i]) * minor - link * link * before
+        inverse = before / minor
+        if not TINY < minor < 1.0 / TINY:
+            before, minor = inverse, 1.0
         change = model[2, i] + reach * (2.0 * cross + reach * change)
         trace += change * inverse
         along = model[0, i] + reach * along
