@@ -21,14 +21,10 @@ from .covariance import INTERVAL, timing
 from .jit import ZERO, kernel
 from .projection import (
     AMPLITUDE,
-    COLUMN,
-    DEGENERATE,
-    DIAGONAL,
     DIFFERENCE,
     SPREAD,
     TERM_ROWS,
     WORK_ROWS,
-    column,
     deepest,
     differences,
     gaussian,
@@ -36,7 +32,6 @@ from .projection import (
     moderated,
     recall,
     restart,
-    tables,
 )  # fmt: skip
 from .pursuit import KEPT_ROWS, RHO_BINS, RHO_RATIO, SMOOTH_ROWS, bin_of, extend, forward, load
 from .smooth import SHAPES, STEP
@@ -241,70 +236,3 @@ def fit_steps(
         count, bends, frame, values, out,
     )  # fmt: skip
     return Steps(count, frame, values[0], values[1], out[0], out[1], out[2], out[3], bends, out[4])
-
-
-@kernel
-def _amplitude(ramps, used, variance, rho, pattern, frame, out):
-    """The loop behind :func:`step_amplitude`."""
-    pixels, frames = ramps.shape
-    work, model = np.zeros((WORK_ROWS, frames)), np.zeros((5, frames))
-    index, known = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
-    n_known, rho_known, k = ZERO, -1.0, ZERO - 1
-    d, w = work[DIFFERENCE], work[COLUMN]
-    for p in range(pixels):
-        n = differences(ramps[p], used[p], index, d)
-        if n < 3:
-            continue
-        if not recall(index, known, n, n_known):
-            timing(pattern, index[:n], model)
-            n_known, rho_known = n, -1.0
-        if rho[p] != rho_known:
-            rho_known = rho[p]
-            k = ZERO - 1
-            for i in range(n - 1):
-                if index[i] < frame <= index[i + 1]:
-                    k = i
-            if k >= 0:
-                total = tables(model, n - 1, rho_known, work)
-                column(k, n - 1, total, work, w)
-                if w[k] <= DEGENERATE * work[DIAGONAL, k]:
-                    k = ZERO - 1
-        if k < 0:
-            continue
-        value = 0.0
-        for i in range(n - 1):
-            value += w[i] * d[i]
-        out[0, p] = value / w[k]
-        out[1, p] = math.sqrt(variance[p] / w[k])
-
-
-def step_amplitude(
-    ramps: ArrayLike,
-    used: ArrayLike,
-    variance: ArrayLike,
-    rho: ArrayLike,
-    pattern: ArrayLike,
-    frame: int,
-) -> tuple[Float, Float]:
-    """Amplitude of a step at one given frame, for every pixel of a window, with the slope refitted.
-
-    Parameters
-    ----------
-    ramps, used, variance, rho, pattern
-        As in :func:`fit_steps`; pixels of equal ``rho`` and equal reads that follow each other share their
-        tables, so a quantised ``rho`` costs a hundred times less than one of its own for every pixel.
-    frame : int
-        First frame that holds the new level.
-
-    Returns
-    -------
-    (K,) array, (K,) array
-        Amplitude and its error [DN], NaN where no read in use lies on one side of the step.
-    """
-    data = np.ascontiguousarray(ramps, np.float32)
-    pixels = data.shape[0]
-    out = np.full((2, pixels), np.nan, np.float32)
-    used_ = np.ascontiguousarray(used, np.bool_)
-    pattern_ = np.ascontiguousarray(pattern, np.float64)
-    _amplitude(data, used_, spread_over(variance, pixels), spread_over(rho, pixels), pattern_, frame, out)
-    return out[0], out[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fmbdask_kernels.covariance import read_pattern
-from fmbdask_kernels.steps import fit_steps, step_amplitude
+from fmbdask_kernels.steps import fit_steps
 
 from .reference import steps as reference
 
@@ -66,26 +66,6 @@ def test_equals_dense_reference(n: int, pattern_name: str) -> None:
         np.testing.assert_allclose(got.rss[p], want.rss, rtol=1e-4, atol=0.1)
         np.testing.assert_allclose(got.rho[p], want.rho, rtol=1e-5)
     assert n < 12 or found > 5
-
-
-@pytest.mark.parametrize("pattern_name", PATTERNS)
-@pytest.mark.parametrize("n", [4, 9, 40])
-def test_amplitude_at_a_given_frame_equals_reference(n: int, pattern_name: str) -> None:
-    rng = np.random.default_rng(n)
-    k, pattern, frame = 20, PATTERNS[pattern_name](n), n // 2
-    ramps = make_ramps(rng, k, n, rate=5.0)
-    used = rng.random((k, n)) > 0.2
-    used[0, frame:] = False
-    rho, variance = np.repeat([0.01, 0.3], k // 2), np.full(k, 100.0)
-    amplitude, error = step_amplitude(ramps, used, variance, rho, pattern, frame)
-    assert np.isnan(amplitude[0])
-    for p in range(k):
-        want = (
-            reference.step_amplitude(ramps[p].astype(float), used[p], variance[p], rho[p], pattern, frame)
-            if used[p].sum() > 2
-            else (np.nan, np.nan)
-        )
-        np.testing.assert_allclose([amplitude[p], error[p]], want, rtol=1e-4, atol=1e-3)
 
 
 def test_long_ramps_find_every_hit_and_nothing_else() -> None:

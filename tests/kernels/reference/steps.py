@@ -152,16 +152,3 @@ def fit_one(
     return Result(
         frame[order], fit.amplitude[order], z[order], float(fit.rate), error, max(fit.rss, 0.0), ratio
     )
-
-
-def step_amplitude(
-    ramp: Float, used: NDArray[np.bool_], variance: float, rho: float, pattern: Float, frame: int
-) -> tuple[float, float]:
-    """Amplitude of a step at one given frame and its error; NaN where it cannot be told."""
-    reads = np.flatnonzero(used & np.isfinite(ramp))
-    if reads.size < 3 or frame <= reads[0] or frame > reads[-1]:
-        return np.nan, np.nan
-    k = int(np.searchsorted(reads, frame)) - 1
-    inverse: Float = np.linalg.inv(covariance(pattern, reads, rho)).astype(np.float64)
-    fit = regress(np.diff(ramp[reads]), np.diff(pattern[0, reads]), inverse, [k])
-    return float(fit.amplitude[0]), float(np.sqrt(fit.amplitude_variance[0] * variance))
