@@ -58,6 +58,26 @@ def test_dense_least_squares_agrees(reads: int, seed: int, uneven: bool) -> None
     assert found.lean[0] == pytest.approx(inverse[0, 2] / inverse[0, 0], rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize("dof", [np.inf, 5.0])
+def test_dense_least_squares_agrees_with_one_step(dof: float) -> None:
+    """Neighbours share tables where their reads, bins and steps are equal, and only there."""
+    rng = np.random.default_rng(8)
+    pixels, reads = 60, 24
+    pattern = read_pattern(np.arange(reads))
+    ramps = rng.normal(0, 10, (pixels, reads)) + 200 * (np.arange(reads) >= 9)
+    ramps[::3] += np.cumsum(rng.poisson(400.0, (20, reads)), axis=1)
+    used = rng.random(ramps.shape) < np.where(np.arange(pixels) < 30, 1.0, 0.9)[:, None]
+    frames = np.repeat([9, 9, 14], 20)[rng.permutation(pixels), None]
+    one = held_steps(ramps, used, 100.0, dof, FLOOR, 1.0, pattern, frames)
+    # a second step that no read tells of leaves the first one as it is, by another way
+    both = held_steps(
+        ramps, used, 100.0, dof, FLOOR, 1.0, pattern, np.concatenate([frames, 0 * frames], axis=1)
+    )
+    for name, a, b in zip(one._fields, one, both, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-6, err_msg=name)
+    assert np.isfinite(one.amplitude).sum() > 50
+
+
 def test_no_bias_towards_large_steps() -> None:
     """Steps of half a sigma come out right on average, and so do rates; pulls have unit width."""
     rng = np.random.default_rng(2)
