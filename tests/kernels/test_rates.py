@@ -52,6 +52,20 @@ def test_ramps_with_steps_and_gaps_equal_dense_algebra(
     np.testing.assert_allclose([g[0] for g in got], want, rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("reads", "light"), [(1, 1e4), (16, 1.0)], ids=["bright", "averaged"])
+def test_long_ramps_equal_dense_algebra(reads: int, light: float) -> None:
+    """Determinants of their covariances are beyond what a number holds, above or below."""
+    rng = np.random.default_rng(5)
+    n, begins = 400, np.arange(400) == 150
+    pattern = read_pattern(np.arange(n), reads)
+    ramp = 20 * rng.standard_normal(n) / reads**0.5 + np.cumsum(rng.poisson(light, n))
+    ramp = ramp.astype(np.float32).astype(np.float64)
+    every = np.ones(n, bool)
+    want = dense.with_steps(ramp, every, [150], 400.0, 9.0, 4.0, 1.0, pattern, 0.0, np.zeros(n))
+    got = rates_with_steps(ramp[None], every[None], begins[None], 400.0, 9.0, 4.0, 1.0, pattern)
+    np.testing.assert_allclose([g[0] for g in got], want, rtol=2e-5)
+
+
 def test_what_has_no_two_reads_on_a_level_has_no_rate() -> None:
     ramp = np.arange(4.0)[None]
     every = np.ones((1, 4), bool)
