@@ -22,7 +22,7 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 #: What all functions share. Each becomes part of those that call it: one that stayed apart would be compiled
 #: into the object of every kernel that calls it, rounded a little differently in each, and a process would
 #: use for all of them the one it happens to load first. Who compiled would find other bits than who loads.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
+OPTIONS: Any = {"nogil": True, "error_model": "numpy", "forceinline": True}
 
 #: How a kernel imports another: `from .a import b` or `from . import a`.
 IMPORT = re.compile(r"^from \.(?: import )?(\w+)", re.MULTILINE)
@@ -47,7 +47,8 @@ def exact(function: F) -> F:
 
 def stage(function: F) -> F:
     """Compile like :func:`kernel` for calls from kernels, whose caches it becomes a part of."""
-    return cast(F, numba.njit(fastmath=FAST, no_cfunc_wrapper=True, **OPTIONS)(function))
+    options: Any = OPTIONS | {"fastmath": FAST, "no_cfunc_wrapper": True}
+    return cast(F, numba.njit(**options)(function))
 
 
 def is_cached(dispatcher: Any) -> bool:
@@ -58,7 +59,8 @@ def is_cached(dispatcher: Any) -> bool:
 
 def _cached(function: Any, fastmath: set[str]) -> Any:
     """Compile at first call, for the disk and for calls from other kernels."""
-    return _stamped(numba.njit(cache=True, fastmath=fastmath, **OPTIONS)(function))
+    options: Any = OPTIONS | {"fastmath": fastmath, "cache": True}
+    return _stamped(numba.njit(**options)(function))
 
 
 def _stamped(dispatcher: Any) -> Any:

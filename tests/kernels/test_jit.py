@@ -15,7 +15,7 @@ import fmbdask_kernels
 import numpy as np
 import pytest
 from fmbdask_kernels.covariance import read_pattern
-from fmbdask_kernels.steps import fit_steps, step_amplitude
+from fmbdask_kernels.steps import fit_steps
 
 #: Searches a small ramp whose fits have many steps, and prints every float it finds.
 SEARCH = """
@@ -58,7 +58,6 @@ def test_kernels_hold_all_they_call() -> None:
     ramps[:20, 12:] += 100
     pattern, used = read_pattern(np.arange(24)), np.ones(ramps.shape, bool)
     fit_steps(ramps, used, 100.0, 50.0, 5e-3, 5e-3, 1.0, 4.5, pattern)
-    step_amplitude(ramps, used, 100.0, 5e-3, pattern, 12)
     compiled = [c for d in dispatchers() for c in d.overloads.values()]
     assert len(compiled) >= 2
     assert {c.fndesc.qualname: foreign(c) for c in compiled if foreign(c)} == {}
