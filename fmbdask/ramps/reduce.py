@@ -77,6 +77,8 @@ def reduce_exposure(
     catalogue = pd.concat(
         [f for f in (table, _telegraph_events(telegraph)) if len(f)] or [table], ignore_index=True
     )
+    # an exposure may hold telegraph pixels alone, which know nothing of steps
+    catalogue = catalogue.reindex(columns=catalogue.columns.union(table.columns, sort=False))
     catalogue = add_confidence(catalogue, prepared, results)
     catalogue = weigh_repeats(catalogue, steps, owner, prepared)
     catalogue = catalogue.sort_values(

@@ -281,3 +281,13 @@ def test_arrays_that_are_no_ramp() -> None:
         detect(ramp.astype(complex))
     with pytest.raises(InputError, match="3 frames are left of 12: skip fewer"):
         detect(ramp, skip_first=9)
+
+
+def test_telegraph_pixels_alone_are_events() -> None:
+    counts = np.random.default_rng(3).normal(1000, 8, (60, 32, 32))
+    for start in range(5, 60, 12):
+        counts[start : start + 6, 12, 20] += 120
+    ramp = xr.DataArray(counts.astype(np.float32), dims=("frame", "y", "x"), attrs={"gain": 1.0})
+    events = detect(ramp).events
+    assert events["type"].tolist() == ["telegraph_noise"]
+    assert events["confidence"].item() > 0.9

@@ -177,6 +177,7 @@ def test_keywords_become_attributes_and_times(tmp_path: Path) -> None:
         "amplifier_layout": "contiguous",
         "reference_border": "4,4,2,2",
         "instrument": "TEST",
+        "read_interval": 2.5,
     }
     # reads 1-4 average to 2.5 frame times; five frame times from frame to frame
     assert source.read_times is not None
