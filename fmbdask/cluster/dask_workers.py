@@ -30,6 +30,8 @@ SCHEDULER_SETTINGS = {
     "distributed.scheduler.work-stealing": True,
     "distributed.deploy.lost-worker-timeout": "365 days",
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 2,
+    # it samples every thread a hundred times a second, for a page that nobody opens
+    "distributed.worker.profile.enabled": False,
 }
 
 

@@ -182,6 +182,7 @@ def worker_script(
         'end=$(timeout 20 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e 2>/dev/null)',
         f'export FMBDASK_JOB_END=${{SLURM_JOB_END_TIME:-$(date -d "${{end:-now + {seconds} seconds}}" +%s)}}',
         "export MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1",
+        "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False",
         f'scratch={in_double_quotes(config.scratch)}/"fmbdask-$SLURM_JOB_ID"',
         'mkdir -p "$scratch" || exit 1',
         "trap 'rm -rf \"$scratch\"' EXIT",
