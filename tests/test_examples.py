@@ -16,7 +16,7 @@ import fmbdask
 from fmbdask.cli import ramps as ramps_commands
 from fmbdask.config import read_yaml
 from fmbdask.ramps.simulation import SimulationConfig
-from fmbdask.survey.simulate import simulate_survey
+from fmbdask.survey.exposures.simulate import simulate_survey
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

@@ -54,7 +54,7 @@ def demo(
 ) -> None:
     """Simulate a small survey, find its anomalies on a local cluster, and write a report."""
     from fmbdask.cli.progress import progress
-    from fmbdask.survey.demo import run
+    from fmbdask.survey.exposures.demo import run
 
     with progress() as report:
         result = run(out, overwrite=overwrite, progress=report)

@@ -12,7 +12,7 @@ from fmbdask.cli.elsewhere import ClusterFile, Slurm, submitted
 from fmbdask.cli.progress import progress
 
 if TYPE_CHECKING:
-    from fmbdask.survey.work import Outcome
+    from fmbdask.survey.exposures.work import Outcome
 
 app = typer.Typer(
     no_args_is_help=True, help="Exposures of infrared detectors: simulate, ingest, detect, export, show."
@@ -93,7 +93,7 @@ def simulate(
         return
     from fmbdask.config import resolve
     from fmbdask.ramps.simulation.config import SimulationConfig
-    from fmbdask.survey.simulate import simulate_survey
+    from fmbdask.survey.exposures.simulate import simulate_survey
 
     if end_index < start_index:
         raise typer.BadParameter("--end-index must not be smaller than --start-index")
@@ -127,7 +127,7 @@ def ingest(
     """Copy exposures into Zarr stores that are chunked for detection, and verify what was written."""
     if submitted(cluster, slurm):
         return
-    from fmbdask.survey.work import ingest_exposures
+    from fmbdask.survey.exposures.work import ingest_exposures
 
     overrides = {"extension": extension, "accumulate": accumulate or None}
     with progress() as report:
@@ -186,8 +186,8 @@ def detect(
         return
     from fmbdask.config import resolve
     from fmbdask.ramps.config import DetectionConfig
-    from fmbdask.survey.export import Exports
-    from fmbdask.survey.work import Remembered, detect_exposures
+    from fmbdask.survey.exposures.export import Exports
+    from fmbdask.survey.exposures.work import Remembered, detect_exposures
 
     flags = {"false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last}
     settings = resolve(DetectionConfig, "ramps.detect", config, flags).value
@@ -234,7 +234,7 @@ def history(
     of hits and snowballs, and the pixels that the last exposure left bright. An exposure that is there
     already is counted once.
     """
-    from fmbdask.survey.history import build_history
+    from fmbdask.survey.exposures.history import build_history
 
     for built in build_history(results, out, detector=detector):
         typer.echo(f"{built.path}: {built.added} added, {built.known} known before; {built.summary}")
@@ -254,7 +254,7 @@ def show(
     overview.png: every event on the rate image; counts.png: numbers, strengths and dates; gallery.png: the
     strongest events of each kind, with the corrected counts of their pixels and the fitted models.
     """
-    from fmbdask.survey.show import show_result
+    from fmbdask.survey.exposures.show import show_result
 
     for result in results:
         for path in show_result(result, exposure=exposure):
@@ -277,7 +277,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the catalogue for other tools: CSV, VOTable, ECSV or DS9 regions."""
-    from fmbdask.survey.export import export_result
+    from fmbdask.survey.exposures.export import export_result
 
     if out is not None and len(results) > 1:
         raise typer.BadParameter("--out names one file: give one result, or leave it out")

@@ -11,7 +11,7 @@ import typer
 from fmbdask.cli.progress import progress
 
 if TYPE_CHECKING:
-    from fmbdask.survey.run import Run
+    from fmbdask.survey.running.run import Run
 
 app = typer.Typer(no_args_is_help=True, help="Whole surveys: plan, run, resume, report.")
 
@@ -52,8 +52,8 @@ def plan(
 
     Writes the plan into the output folder; `survey run` uses its calibration.
     """
-    from fmbdask.survey.plan import describe
-    from fmbdask.survey.plan import plan as make_plan
+    from fmbdask.survey.planning.plan import describe
+    from fmbdask.survey.planning.plan import plan as make_plan
 
     with progress() as report:
         made = make_plan(config, cluster=site(cluster, slurm), workers=workers, progress=report)
@@ -76,7 +76,7 @@ def run(
     Ctrl-C stops it after the regions in hand; `survey resume` goes on. A run that has begun is never begun
     again. Exit status: 0 all done, 1 some inputs failed or it was stopped before the end.
     """
-    from fmbdask.survey.run import run as run_survey
+    from fmbdask.survey.running.run import run as run_survey
 
     with progress() as report:
         done = run_survey(config, cluster=site(cluster, slurm), workers=workers, progress=report)
@@ -100,7 +100,7 @@ def resume(
 
     Refuses when inputs or the configuration changed since, and shows what did.
     """
-    from fmbdask.survey.run import resume as resume_survey
+    from fmbdask.survey.running.run import resume as resume_survey
 
     with progress() as report:
         done = resume_survey(
@@ -121,7 +121,7 @@ def add(
     inputs: Annotated[list[str], typer.Argument(help="Files, globs or manifests.", metavar="INPUT...")],
 ) -> None:
     """Add inputs to a run; `survey resume` works on them."""
-    from fmbdask.survey.run import add as add_inputs
+    from fmbdask.survey.running.run import add as add_inputs
 
     added = add_inputs(path, inputs)
     typer.echo(f"{added} inputs added to {path}: `fmbdask survey resume {path}` works on them")
@@ -130,8 +130,8 @@ def add(
 @app.command(epilog="Example: fmbdask survey status runs/darks --json")
 def status(path: RunPath, as_json: Json = False) -> None:
     """Say how a run goes, also while it runs and from another machine."""
-    from fmbdask.survey.status import describe
-    from fmbdask.survey.status import status as look
+    from fmbdask.survey.reporting.status import describe
+    from fmbdask.survey.reporting.status import status as look
 
     found = look(path)
     typer.echo(json.dumps(found.as_json(), indent=1) if as_json else describe(found))
@@ -140,7 +140,7 @@ def status(path: RunPath, as_json: Json = False) -> None:
 @app.command(epilog="Example: fmbdask survey stop runs/darks")
 def stop(path: RunPath) -> None:
     """Stop a run after the regions in hand, and cancel its jobs."""
-    from fmbdask.survey.run import stop as stop_run
+    from fmbdask.survey.running.run import stop as stop_run
 
     typer.echo(stop_run(path))
 
@@ -152,8 +152,8 @@ def failures(
     log: Annotated[bool, typer.Option(help="Show the last lines of each log.")] = True,
 ) -> None:
     """List what failed: the input, the stage and region, why, how often it was tried, and the log."""
-    from fmbdask.survey.failures import describe
-    from fmbdask.survey.failures import failures as look
+    from fmbdask.survey.reporting.failures import describe
+    from fmbdask.survey.reporting.failures import failures as look
 
     found = look(path)
     typer.echo(found.to_json(orient="records", indent=1) if as_json else describe(found, log=log))
@@ -171,7 +171,7 @@ def retry(
     workers: Workers = None,
 ) -> None:
     """Try again what failed, with fresh attempts."""
-    from fmbdask.survey.run import retry as retry_failed
+    from fmbdask.survey.running.run import retry as retry_failed
 
     if not failed and not names:
         raise typer.BadParameter("say what to try again: --failed for all, or --input NAME")
@@ -183,7 +183,7 @@ def retry(
 @app.command(epilog="Example: fmbdask survey report runs/darks, then open runs/darks/report.html")
 def report(path: RunPath) -> None:
     """Write the report: one page, what was done, what failed and why, where the time went."""
-    from fmbdask.survey.report import write_report
+    from fmbdask.survey.reporting.report import write_report
 
     typer.echo(write_report(path))
 
@@ -198,7 +198,7 @@ def work(
 
     `survey finish` makes the catalogue when all parts are done.
     """
-    from fmbdask.survey.array import work as work_part
+    from fmbdask.survey.running.array import work as work_part
 
     number, count = part_of(part)
     with progress() as told:
@@ -209,7 +209,7 @@ def work(
 @app.command("finish", epilog="Example: fmbdask survey finish runs/darks")
 def finish_run(path: RunPath) -> None:
     """Make the catalogue and the report after all parts of a job array have ended."""
-    from fmbdask.survey.array import finish as finish_parts
+    from fmbdask.survey.running.array import finish as finish_parts
 
     with progress() as told:
         done = finish_parts(path, progress=told)

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .pipelines.declare import pipeline
-    from .plan import plan
-    from .run import resume, run
+    from .planning.plan import plan
+    from .running.run import resume, run
 
 __all__ = ["pipeline", "plan", "resume", "run"]
 
-_HOMES = {"pipeline": ".pipelines.declare", "plan": ".plan", "resume": ".run", "run": ".run"}
+#: Where each public name lives: imported when it is first asked for.
+_HOMES = {
+    "pipeline": ".pipelines.declare",
+    "plan": ".planning.plan",
+    "resume": ".running.run",
+    "run": ".running.run",
+}
 
 
-def _public(name: str) -> property:
-    """A function that is imported when it is first asked for.
-
-    It is meant by its name even where a module of the same name has been imported: importing one sets an
-    attribute of the package, which is left alone here.
-    """
-    return property(lambda _: getattr(import_module(_HOMES[name], __name__), name), lambda _, module: None)
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)
 
 
-class _Package(ModuleType):
-    pipeline, plan, resume, run = map(_public, ("pipeline", "plan", "resume", "run"))
-
-    def __dir__(self) -> list[str]:
-        return sorted(__all__)
-
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -314,7 +314,7 @@ def test_a_full_disk_leaves_nothing(
         (Path(folder).parent / "half").write_text("half a result")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
-    monkeypatch.setattr(f"fmbdask.survey.results.{broken}", full)
+    monkeypatch.setattr(f"fmbdask.survey.exposures.results.{broken}", full)
     assert run(path, "-o", tmp_path / "out") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert [p.name for p in (tmp_path / "out").iterdir() if p.name != "half"] == []
@@ -330,7 +330,7 @@ def test_an_interrupted_overwrite_keeps_the_old_result(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fmbdask.survey.results.write_products", interrupted)
+    monkeypatch.setattr("fmbdask.survey.exposures.results.write_products", interrupted)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         main(["ramps", "detect", str(path), "-o", str(tmp_path / "out"), "--overwrite"])
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["x"]
@@ -346,7 +346,7 @@ def test_what_was_not_foreseen_is_one_sentence_too(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("so\nwhat")
 
-    monkeypatch.setattr("fmbdask.survey.work.detect", broken)
+    monkeypatch.setattr("fmbdask.survey.exposures.work.detect", broken)
     assert run(path, "-o", tmp_path / "out") == 1
     err = capsys.readouterr().err
     assert "x.npy: unexpected ZeroDivisionError" in err

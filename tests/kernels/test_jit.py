@@ -22,7 +22,7 @@ SEARCH = """
 import hashlib
 import numpy as np
 from fmbdask.ramps.detect import detect
-from fmbdask.survey.compiling import tiny
+from fmbdask.survey.exposures.compiling import tiny
 found = detect(tiny())
 whole = hashlib.sha256()
 for name in ("rate", "rate_error", "mask"):

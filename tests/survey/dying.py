@@ -11,8 +11,8 @@ from typing import Any
 from fmbdask.cli.app import main
 from fmbdask.store.run.ledger import Ledger
 from fmbdask.store.run.parts import PartWriter
-from fmbdask.survey import doing
-from fmbdask.survey.book import Book
+from fmbdask.survey.worker import doing
+from fmbdask.survey.worker.book import Book
 
 
 class Place:
@@ -52,9 +52,9 @@ def marks(_: Any, record: Any) -> bool:
 
 def arm(place: str) -> None:
     """Put the trap where it belongs."""
-    import fmbdask.survey.plan  # noqa: F401
+    import fmbdask.survey.planning.plan  # noqa: F401
 
-    plan = sys.modules["fmbdask.survey.plan"]
+    plan = sys.modules["fmbdask.survey.planning.plan"]
     places: dict[str, tuple[Any, str, Callable[..., bool], bool]] = {
         "in planning": (plan, "write_items", always, True),
         "between result and mark": (PartWriter, "write", always, True),

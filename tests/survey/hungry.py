@@ -15,8 +15,8 @@ import numpy as np
 
 from fmbdask.store.run.items import Item
 from fmbdask.store.run.units import PREPARE
-from fmbdask.survey.guard import anonymous_memory, give_back
-from fmbdask.survey.task import run_task
+from fmbdask.survey.worker.guard import anonymous_memory, give_back
+from fmbdask.survey.worker.task import run_task
 
 from .small import SmallPipeline, SmallStage, install
 

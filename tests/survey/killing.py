@@ -16,7 +16,7 @@ from typing import Any
 from fmbdask.store.run.ledger import Ledger
 from fmbdask.store.run.parts import folder_checksum, read_part
 from fmbdask.store.run.units import REDUCE, Part, Unit
-from fmbdask.survey.task import run_task
+from fmbdask.survey.worker.task import run_task
 
 from .small import SmallPipeline, SmallRun, install
 

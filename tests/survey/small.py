@@ -14,9 +14,9 @@ from fmbdask.store.run.epochs import Reign, acquire
 from fmbdask.store.run.folder import LAYOUT, RunFolder, write_json
 from fmbdask.store.run.items import Item
 from fmbdask.store.run.units import PREPARE, REDUCE, WHOLE_RUN, Part, Unit
-from fmbdask.survey import loading
-from fmbdask.survey.pipeline import Context, Memory
-from fmbdask.survey.task import Task
+from fmbdask.survey.pipelines.protocol import Context, Memory
+from fmbdask.survey.worker import loading
+from fmbdask.survey.worker.task import Task
 
 #: Called with (item, region) before a region is worked on: what a test wants to happen there.
 Hook = Callable[[Item, int], None]

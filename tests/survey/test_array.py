@@ -8,8 +8,8 @@ import pytest
 
 from fmbdask.errors import LockedError, RunError
 from fmbdask.store.run.epochs import acquire_part
-from fmbdask.survey.array import finish, work
-from fmbdask.survey.run import resume, run
+from fmbdask.survey.running.array import finish, work
+from fmbdask.survey.running.run import resume, run
 
 from .whole import elsewhere, executions, exposure, files, nothing_done_again, planned, records
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fmbdask.ramps.simulation import SimulationConfig
-from fmbdask.survey.simulate import simulate_survey
+from fmbdask.survey.exposures.simulate import simulate_survey
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 

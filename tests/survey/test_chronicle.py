@@ -13,7 +13,7 @@ from fmbdask.store.run.epochs import acquire
 from fmbdask.store.run.folder import RunFolder
 from fmbdask.store.run.ledger import Ledger
 from fmbdask.store.run.units import Part, Record, Unit
-from fmbdask.survey.chronicle import Chronicle
+from fmbdask.survey.running.chronicle import Chronicle
 
 UNIT = Unit(0, 2, 1)
 

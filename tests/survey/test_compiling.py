@@ -11,7 +11,7 @@ import pytest
 
 SIGNATURES = """
 from fmbdask_kernels import gather, steps, telegraph, temporal
-from fmbdask.survey.compiling import compile_fits
+from fmbdask.survey.exposures.compiling import compile_fits
 import fmbdask as fm
 compile_fits()
 ramp, _ = fm.ramps.simulate(shape=(20, 64, 64), seed=1)
@@ -21,7 +21,7 @@ kernels = (steps._fit, steps._amplitude, telegraph._fit, gather._gather, tempora
 print([len(k.signatures) for k in kernels])
 """
 COLD = """
-from fmbdask.survey.compiling import compile_kernels
+from fmbdask.survey.exposures.compiling import compile_kernels
 print(compile_kernels(), compile_kernels())
 """
 

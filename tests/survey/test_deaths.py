@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fmbdask.store.run.units import Record, Unit
-from fmbdask.survey.deaths import RETURN, Deaths
+from fmbdask.survey.running.deaths import RETURN, Deaths
 
 ADDRESS = "tcp://10.0.0.1:4000"
 PROCESS = f"n1/17/{ADDRESS}"

@@ -10,8 +10,8 @@ import pytest
 
 from fmbdask.errors import OutputExistsError
 from fmbdask.store.catalog import read_table
-from fmbdask.survey import demo
-from fmbdask.survey.page import Picture, write_page
+from fmbdask.survey.exposures import demo
+from fmbdask.survey.reporting.page import Picture, write_page
 
 
 @pytest.fixture(scope="module")

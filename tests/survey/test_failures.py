@@ -9,7 +9,7 @@ import pandas as pd
 
 from fmbdask.store.run.items import read_items, write_items
 from fmbdask.store.run.units import PREPARE, Record, Unit
-from fmbdask.survey.failures import COLUMNS, describe, failures, write_failures
+from fmbdask.survey.reporting.failures import COLUMNS, describe, failures, write_failures
 
 from .runs import item_done, make_run, write
 

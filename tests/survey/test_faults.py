@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from fmbdask.store.run.units import REDUCE, Unit
-from fmbdask.survey.failures import failures
-from fmbdask.survey.run import run
+from fmbdask.survey.reporting.failures import failures
+from fmbdask.survey.running.run import run
 
 from .medians import DEADLY, HANGING, HUNGRY
 from .whole import executions, exposure, files, nothing_done_again, planned, records

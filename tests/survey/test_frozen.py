@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Waits in one region until it is told to go on.
 WORKER = """
 import json, pickle, sys
-from fmbdask.survey.task import run_task
+from fmbdask.survey.worker.task import run_task
 from tests.survey.small import SmallPipeline, SmallStage, install
 
 def hook(item, region):

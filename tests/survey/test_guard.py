@@ -14,8 +14,8 @@ import pytest
 
 from fmbdask.store.run.journal import read_journal
 from fmbdask.store.run.units import PREPARE, Record, Unit
-from fmbdask.survey import guard
-from fmbdask.survey.guard import EXIT_STATUS, Watch, anonymous_memory
+from fmbdask.survey.worker import guard
+from fmbdask.survey.worker.guard import EXIT_STATUS, Watch, anonymous_memory
 
 from .hungry import SIZE
 from .small import SmallRun

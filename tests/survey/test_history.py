@@ -16,9 +16,9 @@ from fmbdask.ramps.simulation import SimulationConfig
 from fmbdask.store.catalog import read_table
 from fmbdask.store.products import open_products
 from fmbdask.survey.bench.remembered import remembered
-from fmbdask.survey.history import build_history, load_history
-from fmbdask.survey.simulate import simulate_survey
-from fmbdask.survey.work import Remembered, detect_exposures
+from fmbdask.survey.exposures.history import build_history, load_history
+from fmbdask.survey.exposures.simulate import simulate_survey
+from fmbdask.survey.exposures.work import Remembered, detect_exposures
 
 SMALL: dict[str, Any] = {
     "image_shape": (64, 64),

@@ -16,11 +16,11 @@ import yaml
 
 from fmbdask.errors import LockedError
 from fmbdask.ramps.simulation.config import SimulationConfig
-from fmbdask.survey.plan import Plan
-from fmbdask.survey.plan import plan as make_plan
-from fmbdask.survey.run import resume, run
-from fmbdask.survey.simulate import simulate_survey
-from fmbdask.survey.status import status
+from fmbdask.survey.exposures.simulate import simulate_survey
+from fmbdask.survey.planning.plan import Plan
+from fmbdask.survey.planning.plan import plan as make_plan
+from fmbdask.survey.reporting.status import status
+from fmbdask.survey.running.run import resume, run
 
 from .medians import SLOW
 from .whole import (

@@ -21,15 +21,15 @@ from fmbdask.errors import ChangedError, ConfigError, InputError, RefusedError, 
 from fmbdask.store.run.epochs import acquire
 from fmbdask.store.run.folder import RunFolder
 from fmbdask.store.run.items import Item, read_items
-from fmbdask.survey import changes, refuse
 from fmbdask.survey import plan as make_plan
-from fmbdask.survey.calibrate import Calibration, Sample, choose
 from fmbdask.survey.config import SurveyConfig, read_config
-from fmbdask.survey.inputs import duplicates, find, make_items, name_items
-from fmbdask.survey.measure import spread
 from fmbdask.survey.pipelines import make
-from fmbdask.survey.plan import Plan, describe
-from fmbdask.survey.project import project, with_costs
+from fmbdask.survey.planning import changes, refuse
+from fmbdask.survey.planning.calibrate import Calibration, Sample, choose
+from fmbdask.survey.planning.inputs import duplicates, find, make_items, name_items
+from fmbdask.survey.planning.measure import spread
+from fmbdask.survey.planning.plan import Plan, describe
+from fmbdask.survey.planning.project import project, with_costs
 
 SHAPE = (12, 40, 48)
 TEMPLATES = Path(__file__).resolve().parents[2] / "configs" / "survey"
@@ -64,7 +64,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         asked.append(len(items))
         return Calibration((SAMPLE,), 200_000_000, {"host": "here", "cores": 2}, {}, ())
 
-    monkeypatch.setattr(sys.modules["fmbdask.survey.plan"], "calibrate", calibrate)
+    monkeypatch.setattr(sys.modules["fmbdask.survey.planning.plan"], "calibrate", calibrate)
     return asked
 
 

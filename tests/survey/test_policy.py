@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fmbdask.survey.policy import Policy, Setback, Verdict
+from fmbdask.survey.running.policy import Policy, Setback, Verdict
 
 POLICY = Policy(attempts=3, pause=2.0)
 

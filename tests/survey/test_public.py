@@ -13,7 +13,7 @@ import fmbdask
 
 @pytest.mark.parametrize("name", ["pipeline", "plan", "resume", "run"])
 def test_functions_are_meant_whichever_modules_were_imported(name: str) -> None:
-    for module in ("pipeline", "plan", "run"):
+    for module in ("pipelines.protocol", "planning.plan", "running.run"):
         importlib.import_module(f"fmbdask.survey.{module}")
     assert callable(getattr(fmbdask.survey, name))
     assert name in dir(fmbdask.survey)

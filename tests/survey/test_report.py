@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fmbdask.store.run.epochs import acquire
 from fmbdask.store.run.folder import RunFolder, write_json
 from fmbdask.store.run.units import PREPARE, WHOLE_RUN, Record, Unit
-from fmbdask.survey.report import write_report
+from fmbdask.survey.reporting.report import write_report
 from fmbdask.viz.runs import spread
 
 from .runs import BEGIN, item_done, make_run, run_done, write

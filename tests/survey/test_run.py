@@ -13,9 +13,9 @@ import pytest
 from fmbdask.errors import ChangedError, LockedError, RunError, SupersededError
 from fmbdask.store.run.epochs import acquire
 from fmbdask.store.run.units import REDUCE, WHOLE_RUN, Unit
-from fmbdask.survey import doing
-from fmbdask.survey.plan import Plan
-from fmbdask.survey.run import add, resume, retry, run, stop
+from fmbdask.survey.planning.plan import Plan
+from fmbdask.survey.running.run import add, resume, retry, run, stop
+from fmbdask.survey.worker import doing
 
 from .medians import SLOW
 from .whole import elsewhere, executions, exposure, files, nothing_done_again, planned, records

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fmbdask.store.run.items import Item
 from fmbdask.store.run.units import PREPARE, REDUCE, Unit
-from fmbdask.survey.policy import Policy, Setback
-from fmbdask.survey.schedule import Assignment, Costs, Schedule
+from fmbdask.survey.running.policy import Policy, Setback
+from fmbdask.survey.running.schedule import Assignment, Costs, Schedule
 
 
 def made_up(*regions: int, start: int = 0) -> list[Item]:

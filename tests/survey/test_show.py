@@ -10,10 +10,10 @@ from astropy.io import fits
 
 from fmbdask.errors import InputError
 from fmbdask.ramps.simulation import SimulationConfig
-from fmbdask.survey.export import Exports
-from fmbdask.survey.show import ramp_of, read_result, show_result
-from fmbdask.survey.simulate import simulate_survey
-from fmbdask.survey.work import detect_exposure
+from fmbdask.survey.exposures.export import Exports
+from fmbdask.survey.exposures.show import ramp_of, read_result, show_result
+from fmbdask.survey.exposures.simulate import simulate_survey
+from fmbdask.survey.exposures.work import detect_exposure
 
 MIRI = "ramps/MIRI_5582_89_S_20180308-010230_SCE1_pipe.fits"
 

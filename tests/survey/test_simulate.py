@@ -12,8 +12,8 @@ import pytest
 from fmbdask.errors import InputError, OutputExistsError
 from fmbdask.ramps.simulation import EVENT_UNITS, SimulationConfig, make_exposure
 from fmbdask.store.ramps import open_ramp
-from fmbdask.survey import simulate as module
-from fmbdask.survey.simulate import read_truth, simulate_survey
+from fmbdask.survey.exposures import simulate as module
+from fmbdask.survey.exposures.simulate import read_truth, simulate_survey
 
 SMALL = SimulationConfig.read({"snowball_radius_range": [3, 4]}).resized(12, 40, 48)
 

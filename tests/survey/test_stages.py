@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from fmbdask.store.run.units import REDUCE, WHOLE_RUN, Unit
-from fmbdask.survey.run import add, resume, run
+from fmbdask.survey.running.run import add, resume, run
 
 from .whole import executions, exposure, files, nothing_done_again, planned, records
 

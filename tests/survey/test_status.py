@@ -12,7 +12,7 @@ from fmbdask.errors import RunError
 from fmbdask.store.run.epochs import acquire
 from fmbdask.store.run.ledger import Ledger
 from fmbdask.store.run.units import PREPARE, Record, Unit
-from fmbdask.survey.status import Count, describe, duration, status, volume
+from fmbdask.survey.reporting.status import Count, describe, duration, status, volume
 
 from .runs import BEGIN, item_done, make_run, run_done, write
 

@@ -11,9 +11,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from fmbdask.ramps.simulation import Exposure, SimulationConfig, plan_exposure
-from fmbdask.survey.export import Exports
-from fmbdask.survey.simulate import simulate_survey
-from fmbdask.survey.work import detect_exposure
+from fmbdask.survey.exposures.export import Exports
+from fmbdask.survey.exposures.simulate import simulate_survey
+from fmbdask.survey.exposures.work import detect_exposure
 
 pytest.importorskip("stcal", reason="stcal is not installed: pip install stcal to compare")
 

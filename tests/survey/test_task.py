@@ -22,7 +22,7 @@ from fmbdask.store.run.ledger import Ledger
 from fmbdask.store.run.parts import folder_checksum, read_part
 from fmbdask.store.run.units import PREPARE, REDUCE, Part, Record, Unit
 from fmbdask.survey import pipelines
-from fmbdask.survey.task import TaskResult, run_task
+from fmbdask.survey.worker.task import TaskResult, run_task
 
 from .small import Hook, SmallPipeline, SmallRun, SmallStage, install, numbers
 
@@ -315,8 +315,8 @@ def test_slower_units_than_expected_are_remembered(small: Any, monkeypatch: pyte
     monkeypatch.setenv("FMBDASK_JOB_END", "1000060")
     clock = iter(range(0, 100000, 10))  # a tick of 10 s at each look at the clock
     run = small()
-    monkeypatch.setattr("fmbdask.survey.task.time.time", lambda: 1000000.0)
-    monkeypatch.setattr("fmbdask.survey.task.time.perf_counter", lambda: next(clock) * 4)
+    monkeypatch.setattr("fmbdask.survey.worker.task.time.time", lambda: 1000000.0)
+    monkeypatch.setattr("fmbdask.survey.worker.task.time.perf_counter", lambda: next(clock) * 4)
     result = do(run, run.units())
     assert kinds(result) == [("ended", PREPARE), ("ended", 0)]
     assert result.why_left == "walltime"

@@ -17,8 +17,8 @@ from fmbdask.errors import InputError, OutputExistsError
 from fmbdask.ramps import DetectionConfig, detect
 from fmbdask.ramps.simulation import SimulationConfig
 from fmbdask.store.catalog import UNITS, read_table
-from fmbdask.survey.simulate import simulate_survey
-from fmbdask.survey.work import detect_exposure, detect_exposures, ingest_exposures
+from fmbdask.survey.exposures.simulate import simulate_survey
+from fmbdask.survey.exposures.work import detect_exposure, detect_exposures, ingest_exposures
 
 #: Every kind of event in a frame whose sides are odd, more than one chunk wide in Zarr.
 CROWDED: dict[str, Any] = {

@@ -15,9 +15,9 @@ from astropy.io import fits
 from fmbdask.store.run.folder import RunFolder
 from fmbdask.store.run.journal import journals, read_journal
 from fmbdask.store.run.units import Record, Unit
-from fmbdask.survey.calibrate import Calibration, Sample
-from fmbdask.survey.plan import Plan
-from fmbdask.survey.plan import plan as make_plan
+from fmbdask.survey.planning.calibrate import Calibration, Sample
+from fmbdask.survey.planning.plan import Plan
+from fmbdask.survey.planning.plan import plan as make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = f"{Path(__file__).with_name('medians.py')}:median"
@@ -37,9 +37,9 @@ def exposure(path: Path, seed: int, first: int = 0, *, frames: int = 6, edge: in
 def planned(inputs: Sequence[Path], output: Path, **settings: Any) -> Plan:
     """A plan whose costs are made up instead of measured."""
     config = {"pipeline": PIPELINE, "inputs": [str(p) for p in inputs], "output": str(output), "edge": 32}
-    import fmbdask.survey.plan  # noqa: F401
+    import fmbdask.survey.planning.plan  # noqa: F401
 
-    module = sys.modules["fmbdask.survey.plan"]
+    module = sys.modules["fmbdask.survey.planning.plan"]
     known = Calibration(
         (Sample(0, ".fits uint16 3", 49152, 4096, 4, 0.001, 0.002, 0.005, 8 << 20, 4200, 4, 17000, 4),),
         200 << 20,

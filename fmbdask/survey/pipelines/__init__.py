@@ -7,7 +7,7 @@ from typing import Any
 
 from ...cluster.memory import bound_arenas
 from ..config import SurveyConfig
-from ..pipeline import Pipeline
+from .protocol import Pipeline
 
 
 def make(config: SurveyConfig) -> Pipeline:

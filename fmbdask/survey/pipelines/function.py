@@ -21,7 +21,7 @@ from ...errors import ConfigError
 from ...regions import edge_for
 from ...store.run.items import Item
 from ..config import SurveyConfig
-from ..inputs import stacked
+from ..planning.inputs import stacked
 from .declare import Declaration, Output, declaration_of
 from .describing import contents, described_item, shaped_item
 from .function_stage import ExposureStage, FunctionStage, StackStage
@@ -31,7 +31,7 @@ STACK_BYTES = 64 * 2**20
 
 
 class FunctionPipeline:
-    """Functions of regions, one a stage; a :class:`~fmbdask.survey.pipeline.Pipeline`.
+    """Functions of regions, one a stage; a :class:`~fmbdask.survey.pipelines.protocol.Pipeline`.
 
     Stages over exposures work on one item, the stack of all exposures; those over an exposure on one item
     each. An item has no regions in a stage of the other kind.

@@ -20,12 +20,12 @@ from ...store.layout import create_array
 from ...store.readers.files import DIMS
 from ...store.run.items import Item
 from ..config import SurveyConfig
-from ..inputs import members
-from ..pipeline import Context, Memory
+from ..planning.inputs import members
 from .declare import Declaration, Output
 from .describing import region_of
 from .inline import inline
 from .opened import open_item, open_path
+from .protocol import Context, Memory
 
 PRODUCTS = "products.zarr"
 #: Memory of a unit beside arrays [byte].
@@ -40,7 +40,7 @@ LISTED = pa.schema(
 
 
 class FunctionStage:
-    """What both kinds of stages share; a :class:`~fmbdask.survey.pipeline.Stage`.
+    """What both kinds of stages share; a :class:`~fmbdask.survey.pipelines.protocol.Stage`.
 
     Parameters
     ----------

@@ -17,21 +17,21 @@ from ...ramps.prepare import Prepared
 from ...ramps.region import RegionResult, search_region
 from ...store.checks import check_exposure
 from ...store.run.items import Item
-from ..compiling import compile_kernels, tiny
 from ..config import SurveyConfig
-from ..history import prior_of
-from ..pipeline import Context, Memory
-from ..results import known_offsets, write_result
+from ..exposures.compiling import compile_kernels, tiny
+from ..exposures.history import prior_of
+from ..exposures.results import known_offsets, write_result
 from .catalog import write_catalog
 from .describing import contents, described_item, region_of, shaped_item
 from .inline import inline
 from .opened import open_item
+from .protocol import Context, Memory
 
 
 class RampPipeline:
-    """Ramp detection, one stage; a :class:`~fmbdask.survey.pipeline.Pipeline`.
+    """Ramp detection, one stage; a :class:`~fmbdask.survey.pipelines.protocol.Pipeline`.
 
-    Its products are what :func:`fmbdask.survey.work.detect_exposure` writes, bit by bit.
+    Its products are what :func:`fmbdask.survey.exposures.work.detect_exposure` writes, bit by bit.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ BYTES_OUT, BYTES_WITH_FEATURES = 14, 60
 
 
 class RampStage:
-    """The one stage of ramp detection; a :class:`~fmbdask.survey.pipeline.Stage`."""
+    """The one stage of ramp detection; a :class:`~fmbdask.survey.pipelines.protocol.Stage`."""
 
     name = "ramps"
     resources: Mapping[str, float] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fmbdask.store.run.folder import RunFolder
 from fmbdask.store.run.items import Item
-from fmbdask.survey.pipeline import Context, Pipeline
+from fmbdask.survey.pipelines.protocol import Context, Pipeline
 
 
 def run_all(pipeline: Pipeline, items: Sequence[Item], folder: Path, *, seed: int = 0) -> list[Context]:

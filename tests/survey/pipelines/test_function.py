@@ -14,10 +14,10 @@ from fmbdask.errors import ConfigError
 from fmbdask.store.writer import RampWriter
 from fmbdask.survey import pipeline
 from fmbdask.survey.config import read_config
-from fmbdask.survey.inputs import find, make_items
 from fmbdask.survey.pipelines import make
 from fmbdask.survey.pipelines.declare import Output
-from fmbdask.survey.plan import plan
+from fmbdask.survey.planning.inputs import find, make_items
+from fmbdask.survey.planning.plan import plan
 
 from .runner import run_all
 
@@ -134,7 +134,7 @@ def test_shards_must_be_whole_regions(work: Path) -> None:
     ("name", "says"),
     [
         ("noise.py:nois", "the nearest is noise"),
-        ("noise.py:np", "put @fmbdask.survey.pipeline"),
+        ("noise.py:np", "put @fmbdask.survey.pipelines.protocol"),
         ("nothing.py:f", "there is no such file"),
         ("no_such_module:f", "cannot be imported"),
     ],

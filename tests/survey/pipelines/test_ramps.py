@@ -21,11 +21,11 @@ from fmbdask.regions import Region
 from fmbdask.store.catalog import UNITS, read_table
 from fmbdask.store.ingest import ingest
 from fmbdask.survey.config import read_config
-from fmbdask.survey.inputs import find, make_items
+from fmbdask.survey.exposures.simulate import simulate_survey
+from fmbdask.survey.exposures.work import detect_exposure
 from fmbdask.survey.pipelines import load, make
 from fmbdask.survey.pipelines.ramps import pack, unpack
-from fmbdask.survey.simulate import simulate_survey
-from fmbdask.survey.work import detect_exposure
+from fmbdask.survey.planning.inputs import find, make_items
 
 from .runner import run_all
 

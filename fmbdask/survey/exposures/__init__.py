@@ -1,0 +1,1 @@
+"""Exposures one by one: simulated, searched, exported, shown, remembered."""

@@ -1,0 +1,241 @@
+"""The process that measures what units cost: questions come line by line as JSON, so do its answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ...cluster.memory import bound_arenas
+from ...errors import FmbdaskError
+from ...store.run.folder import RunFolder
+from ...store.run.items import Item
+from ..config import SurveyConfig
+from ..pipelines import make
+from ..pipelines.protocol import Context, Pipeline, Stage
+from ..worker.guard import anonymous_memory, give_back
+
+#: Time between two looks at the memory [s].
+INTERVAL = 0.002
+FEWEST_REGIONS = 2
+
+
+class Meter:
+    """Largest anonymous memory of this process since the last :meth:`begin`."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._stop.wait(INTERVAL):
+            self.peak = max(self.peak, anonymous_memory())
+
+    def begin(self) -> None:
+        """Forget the peak."""
+        self.peak = anonymous_memory()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+        self._thread.join()
+
+
+@contextmanager
+def timed(seconds: list[float]) -> Iterator[None]:
+    """Append the time that something takes [s], without that in which other programs had the core."""
+    begin, waited = time.perf_counter(), _waited()
+    yield
+    seconds.append(max(0.0, time.perf_counter() - begin - (_waited() - waited)))
+
+
+def _waited() -> float:
+    """Time for which this thread could have run but had no core [s]; 0 where the system does not tell.
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst, second field of /proc/<pid>/schedstat.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def spread(count: int) -> list[int]:
+    """All regions, in an order whose beginnings are spread over the whole.
+
+    Examples
+    --------
+    >>> spread(8)
+    [0, 5, 2, 7, 4, 1, 6, 3]
+    """
+    step = max(1, round(count * 0.618))
+    while np.gcd(step, count) != 1:
+        step += 1
+    return [(step * k) % count for k in range(count)]
+
+
+class Measurer:
+    """Measures items of one pipeline.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    seconds : float
+        Time for the regions of an item [s].
+    """
+
+    def __init__(self, pipeline: Pipeline, seconds: float) -> None:
+        self.pipeline, self.seconds = pipeline, seconds
+        self.meter = Meter()
+        self.imports = 0
+
+    def warm(self, item: Item) -> None:
+        """Make the process ready, and note what it takes before the work."""
+        import distributed  # noqa: F401  (every worker has it)
+
+        self.pipeline.warm()
+        with suppress(Exception):  # what is loaded at first use is no cost of the second
+            self.measure(item, seconds=0.0)
+        self.imports = give_back()
+
+    def measure(self, item: Item, seconds: float | None = None) -> list[dict[str, Any]]:
+        """Do a few regions of an item in every stage."""
+        found = []
+        products: dict[str, Path] = {}
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = RunFolder(Path(scratch))
+            for number, stage in enumerate(self.pipeline.stages):
+                target = Path(scratch) / f"product-{number}"
+                if not item.regions[number]:
+                    continue
+                budget = self.seconds if seconds is None else seconds
+                found.append(self._stage(number, stage, item, folder, products, target, budget))
+                products |= {stage.name: target, f"{stage.name}.run": target}
+        return found
+
+    def _stage(
+        self,
+        number: int,
+        stage: Stage,
+        item: Item,
+        folder: RunFolder,
+        products: Mapping[str, Path],
+        target: Path,
+        budget: float,
+    ) -> dict[str, Any]:
+        give_back()
+        self.meter.begin()
+        prepare: list[float] = []
+        with timed(prepare):
+            prepared = stage.prepare(item, Context(folder, products))
+        regions: list[float] = []
+        sizes: list[int] = []
+        count = item.regions[number]
+        with tempfile.TemporaryFile() as parts:
+            for region in spread(count):
+                with timed(regions):
+                    result = stage.map(item, region, prepared, Context(folder, products))
+                    sizes.append(_append(parts, result))
+                if sum(regions) > budget and len(regions) >= FEWEST_REGIONS:
+                    break
+            reduce = self._reduce(stage, item, prepared, parts, sizes, count, folder, products, target)
+        whole = len(regions) == count
+        files = [p for p in target.rglob("*") if p.is_file()]
+        return {
+            "stage": number,
+            "nbytes": item.nbytes,
+            "pixels": max(1, int(np.prod(item.shape)) // item.shape[-3]) if len(item.shape) >= 3 else 1,
+            "regions": count,
+            "prepare": prepare[0],
+            "region": float(np.mean(regions)),
+            "reduce": reduce,
+            "memory": max(0, self.meter.peak - self.imports),
+            "part": int(np.mean(sizes)),
+            "measured": len(regions),
+            "nbytes_out": sum(p.stat().st_size for p in files) if whole else 0,
+            "files": len(files),
+        }
+
+    def _reduce(
+        self,
+        stage: Stage,
+        item: Item,
+        prepared: Any,
+        parts: IO[bytes],
+        sizes: list[int],
+        count: int,
+        folder: RunFolder,
+        products: Mapping[str, Path],
+        target: Path,
+    ) -> float:
+        """Time of the reduction; that of few regions says what each adds, those of none what all share."""
+        seconds: list[float] = []
+        counts = [len(sizes)] if len(sizes) == count else [len(sizes) // 2, len(sizes)]
+        for place, n in enumerate(counts):
+            own = target if place == len(counts) - 1 else target.with_name("some")
+            own.mkdir()
+            parts.seek(0)
+            with timed(seconds):
+                stage.reduce(item, prepared, _read(parts, n), own, Context(folder, products))
+        if len(counts) == 1:
+            return seconds[0]
+        each = max(0.0, (seconds[1] - seconds[0]) / max(1, counts[1] - counts[0]))
+        return seconds[1] + each * (count - counts[1])
+
+
+def _append(parts: IO[bytes], value: Any) -> int:
+    content = pickle.dumps(value, protocol=5)
+    parts.write(content)
+    return len(content)
+
+
+def _read(parts: IO[bytes], count: int) -> Iterator[Any]:
+    for _ in range(count):
+        yield pickle.load(parts)
+
+
+def main() -> None:
+    """Answer questions until the input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    bound_arenas()
+    measurer: Measurer | None = None
+    for line in sys.stdin:
+        question = json.loads(line)
+        answer: dict[str, Any] = {}
+        try:
+            if measurer is None:
+                config = SurveyConfig.model_validate(question["config"])
+                measurer = Measurer(make(config), question["seconds"])
+            if "warm" in question:
+                measurer.warm(_item(question["warm"]))
+                answer["imports"] = measurer.imports
+            else:
+                answer["samples"] = measurer.measure(_item(question["item"]))
+        except FmbdaskError as error:
+            answer["refused" if measurer is None else "problem"] = str(error)
+        except Exception as error:
+            answer["problem"] = f"{type(error).__name__}: {error}"
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _item(fields: Mapping[str, Any]) -> Item:
+    return Item(**{**fields, "shape": tuple(fields["shape"]), "regions": tuple(fields["regions"])})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a run tells: status, failures and the report."""

@@ -1,0 +1,1 @@
+"""What coordinates a run: schedule, decisions, the loop, and runs begun, resumed and stopped."""

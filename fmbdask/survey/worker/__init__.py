@@ -1,0 +1,1 @@
+"""What happens in a worker process: tasks, units, their records and their memory."""
