@@ -23,7 +23,7 @@ class ExistingWorkers(DaskWorkers):
     config : ClusterConfig
         Of kind ``tcp``.
     memory, resources
-        As for :func:`~fmbdask.cluster.protocol.open_cluster`.
+        As for :func:`~fmbdask.cluster.opening.open_cluster`.
 
     Raises
     ------

@@ -60,7 +60,7 @@ class LocalWorkers(DaskWorkers):
     config : ClusterConfig
         Of kind ``local`` or ``threads``.
     slots, memory, resources
-        As for :func:`~fmbdask.cluster.protocol.open_cluster`.
+        As for :func:`~fmbdask.cluster.opening.open_cluster`.
 
     Raises
     ------

@@ -136,7 +136,7 @@ class RunnerWorkers(DaskWorkers):
     Parameters
     ----------
     config, memory, log_folder, resources
-        As for :func:`~fmbdask.cluster.protocol.open_cluster`.
+        As for :func:`~fmbdask.cluster.opening.open_cluster`.
 
     Raises
     ------

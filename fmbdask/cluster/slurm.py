@@ -78,7 +78,7 @@ class SlurmWorkers(DaskWorkers):
     Parameters
     ----------
     config, slots, memory, log_folder, resources
-        As for :func:`~fmbdask.cluster.protocol.open_cluster`.
+        As for :func:`~fmbdask.cluster.opening.open_cluster`.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from distributed import KilledWorker, LocalCluster
 from fmbdask.cluster.config import ClusterConfig
 from fmbdask.cluster.existing import ExistingWorkers
 from fmbdask.cluster.local import gpus
-from fmbdask.cluster.protocol import open_cluster
+from fmbdask.cluster.opening import open_cluster
 from fmbdask.cluster.runner import check_tasks
 from fmbdask.errors import ClusterError
 

@@ -7,7 +7,7 @@ import signal
 import time
 
 from fmbdask.cluster.jobs import record_job
-from fmbdask.cluster.protocol import open_cluster
+from fmbdask.cluster.opening import open_cluster
 
 from .conftest import Survey
 from .minicluster import MiniSlurm

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...cluster.protocol import take_role
+from ...cluster.opening import take_role
 from ...errors import InputError, RunError
 from ...store.run.epochs import owner_of
 from ...store.run.folder import RunFolder

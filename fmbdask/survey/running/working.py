@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from ...cluster.config import ClusterConfig, read_cluster
-from ...cluster.protocol import open_cluster
+from ...cluster.opening import open_cluster
 from ...store.run.epochs import acquire
 from ...store.run.folder import RunFolder
 from ...store.run.items import Item
