@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..regions import Region
 from . import calibration
 from .events import STEP
+from .fading import early, evidence
 from .plateaus import before_plateau
 from .prepare import Prepared
 from .rates import beginnings, rates_of
@@ -220,7 +221,11 @@ def refit(
     # of two rises that follow each other one is a hit, but which of them only the neighbours know
     bits = (like_flips[:, None] >> np.arange(steps.frame.shape[1])) & 1
     doubt = np.where(bits > 0, np.inf, doubt[:, None])
-    found = _fitted_steps(steps, two_level, hits, p, region, rows, columns, scale, sigma, limit, doubt)
+    found, owner = _fitted_steps(steps, two_level, hits, p, region, rows, columns, scale, sigma, limit, doubt)
+    # steps that are all there is to see on their pixels
+    alone = np.flatnonzero(early(found["frame"], p) & ((steps.count == 1) & ~bent & ~two_level)[owner])
+    at = owner[alone]
+    found["gains"][alone] = evidence(ramps[at], used[at], found["sigma"][alone] ** 2, steps.rho[at], p)
     if p.prior is not None and p.config.telegraph:
         flips = p.prior.flips(
             found["y"].astype(np.intp), found["x"].astype(np.intp), found["amplitude"], found["sigma"]
@@ -316,10 +321,11 @@ def _fitted_steps(
     sigma: NDArray[np.float32],
     limit: NDArray[np.float64],
     doubt: NDArray[np.float64],
-) -> NDArray[Any]:
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Positive steps of the pixels that were fitted again, but for those that merely undo a negative one.
 
-    Of the steps of a telegraph pixel only those that dwarf its flips are hits.
+    Beside them the number of the pixel of each. Of the steps of a telegraph pixel only those that dwarf its
+    flips are hits.
     """
     valid = np.arange(steps.frame.shape[1]) < steps.count[:, None]
     significance = np.where(valid, steps.significance / scale[:, None], 0)
@@ -334,7 +340,7 @@ def _fitted_steps(
     out["y"], out["x"] = rows[k] + region.y0, columns[k] + region.x0
     out["amplitude"], out["significance"] = steps.amplitude[k, i], significance[k, i]
     out["sigma"], out["threshold"], out["doubt"] = sigma[k], limit[k], doubt[k, i]
-    return out
+    return out, k
 
 
 def _telegraph_table(

@@ -11,6 +11,7 @@ import pandas as pd
 from fmbdask_kernels.events import absorb_groups, group_steps
 from numpy.typing import NDArray
 
+from .fading import BEATS, BEYOND, DOUBT, EVIDENCE, advantage
 from .overlaps import split_groups
 
 Float = NDArray[np.float64]
@@ -18,8 +19,9 @@ Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 #: One step of one pixel: where it is, its amplitude and the noise of one read [DN], its calibrated
-#: significance and the significance at which the pixel counts as fired, whether the step saturated it, and by
-#: how many sigma what else the pixel shows makes less of the step.
+#: significance and the significance at which the pixel counts as fired, whether the step saturated it, by how
+#: many sigma what else the pixel shows makes less of the step, and what early steps and decays explain of its
+#: ramp (all 0 where that is not asked), see :mod:`.fading`.
 STEP = np.dtype(
     [
         ("integration", np.int32),
@@ -32,6 +34,7 @@ STEP = np.dtype(
         ("threshold", np.float32),
         ("saturating", np.bool_),
         ("doubt", np.float32),
+        ("gains", np.float32, (EVIDENCE,)),
     ]
 )
 
@@ -107,6 +110,7 @@ class _Groups:
     seed: Bool
     snowball: Bool
     cored: Bool
+    doubt: Float
 
 
 def _moments(label: Int, y: Int, x: Int, count: int) -> tuple[Int, Float, Float, Float, Float]:
@@ -207,6 +211,8 @@ def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int,
     doubted = np.maximum(steps["doubt"][best] - BEYOND_DOUBT, 0)
     fired = (steps["significance"][best] > threshold + doubted) | steps["saturating"][best]
     fired |= together > threshold
+    beats = advantage(steps)[best]
+    fired &= beats > BEATS
     saturated = steps["saturating"]
     core, core_y, core_x, _ = _pixels(label[saturated], steps[saturated])
     core_area, _, _, core_roundness, _ = _moments(core, core_y, core_x, count)
@@ -243,6 +249,7 @@ def _describe(steps: NDArray[Any], min_pixels: int, bounds: tuple[int, int, int,
         seed=fired,
         snowball=snowball,
         cored=cored,
+        doubt=DOUBT * np.maximum(BEYOND - beats, 0.0),
     )
 
 
@@ -330,6 +337,7 @@ def find_events(
         first[i] = int(np.bincount(table["frame"][own]).argmax())
     lead = table[groups.best[founders]]
     excess = lead["significance"].astype(np.float64) - lead["threshold"] - lead["doubt"]
+    excess -= groups.doubt[founders]
     result = _table(
         table[inside],
         number,

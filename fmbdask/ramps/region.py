@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..regions import Region
 from .candidates import Look, choose, refit
 from .events import STEP
+from .fading import early, evidence
 from .noise import region_offsets
 from .prepare import Prepared
 from .rates import FEWEST, rates_of
@@ -148,7 +149,7 @@ def search_region(
         maps[name][again.rows[known], again.columns[known]] = values[known]
     parts = [
         again.steps,
-        _weak_steps(planes, seen, p, region, amplifier),
+        _weak_steps(data, planes, seen, p, region, limits),
         _saturating_steps(data, planes, p, region, amplifier, limits),
     ]
     if features:
@@ -191,7 +192,12 @@ def _rates(
 
 
 def _weak_steps(
-    planes: NDArray[np.float32], look: Look, p: Prepared, region: Region, amplifier: NDArray[np.int64]
+    data: NDArray[Any],
+    planes: NDArray[np.float32],
+    look: Look,
+    p: Prepared,
+    region: Region,
+    limits: Limits,
 ) -> NDArray[Any]:
     """Steps too weak to be fitted again: neighbours of a hit."""
     rows, columns = np.nonzero((look.z > p.config.weak_sigma) & ~look.deep & ~look.telegraph)
@@ -203,6 +209,14 @@ def _weak_steps(
     out["significance"] = look.z[rows, columns]
     out["sigma"] = np.sqrt(p.noise.pixels(p.detector.amplifier, region)[rows, columns])
     out["threshold"] = look.threshold[rows, columns]
+    first = np.flatnonzero(early(out["frame"], p))
+    rows, columns = rows[first], columns[first]
+    ramps, used = gather_ramps(
+        data, p.used, rows, columns, (region.y0, region.x0), p.correction.parts, limits.saturation,
+        limits.usable, p.pattern[2] < 1,
+    )  # fmt: skip
+    rho = p.tables.rho[planes[temporal.RHO_BIN][rows, columns].astype(np.int64)]
+    out["gains"][first] = evidence(ramps, used, out["sigma"][first] ** 2, rho, p)
     return out
 
 
