@@ -59,7 +59,7 @@ def test_kernels_hold_all_they_call() -> None:
     pattern, used = read_pattern(np.arange(24)), np.ones(ramps.shape, bool)
     fit_steps(ramps, used, 100.0, 50.0, 5e-3, 5e-3, 1.0, 4.5, pattern)
     compiled = [c for d in dispatchers() for c in d.overloads.values()]
-    assert len(compiled) >= 2
+    assert compiled
     assert {c.fndesc.qualname: foreign(c) for c in compiled if foreign(c)} == {}
 
 
