@@ -236,14 +236,12 @@ def pictures(
     if not len(timings):
         return []
     begin, end = timings["begin"].to_numpy(float), timings["end"].to_numpy(float)
-    marks = [
-        (e.time, e.note) for e in events if e.extra.get("event") in ("lost", "replaced", "stopped", "began")
-    ]
+    marks = [(e.time, e.note) for e in events if e.note]
     figures = [
         Picture(
             "Throughput",
             "Input read, and units in work at once; the dashed line is the number of threads asked for, red "
-            "lines are moments at which a coordinator began or stopped, or workers were lost or replaced.",
+            "lines are moments at which something happened to the run as a whole, told below.",
             png(throughput(begin, end, timings["nbytes"].to_numpy(float), slots=slots, events=marks)),
         ),
         Picture(
