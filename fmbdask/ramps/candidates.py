@@ -32,6 +32,8 @@ DWARFS = 1.8
 #: A step merely undoes negative ones when it is smaller than this many times their sum.
 UNDONE = 2.5
 
+#: Frames below which noise looks like two levels more often, in proportion: more evidence is asked for.
+SHORT_RAMP = 50
 #: Doubt in the steps of a pixel [sigma]: for each sigma of a fall beyond the least, for each sigma of chi^2
 #: left over beyond the least, and for another step. See ``benchmarks/confidence.py``.
 DOUBT, LEAST_FALL, LEAST_EXCESS, MOST_EXCESS, MOST_DOUBT = (1.7, 0.9, 1.2), 2.4, 0.5, 3.0, 4.0
@@ -194,7 +196,8 @@ def refit(
         )  # fmt: skip
         # two levels must not be found in clean ramps more often than steps are
         rarer = np.log(calibration.USUAL_RATE / p.config.false_alarm_rate)
-        least = p.config.telegraph_evidence + max(0.0, rarer)
+        shorter = np.log(SHORT_RAMP / p.used.size)
+        least = p.config.telegraph_evidence + max(0.0, rarer) + max(0.0, shorter)
         passed = is_telegraph(fit, min_evidence=least, min_margin=least)
         passed |= expected_telegraph(fit, least - gain[open_], gain[open_] > 0)
         table = _telegraph_table(fit, passed, p, region, rows[open_], columns[open_])
