@@ -14,6 +14,7 @@ import pytest
 
 import fmbdask
 from fmbdask.cli import ramps as ramps_commands
+from fmbdask.cli.templates import write_templates
 from fmbdask.config import read_yaml
 from fmbdask.ramps.simulation import SimulationConfig
 from fmbdask.survey.exposures.simulate import simulate_survey
@@ -55,10 +56,11 @@ def test_docstrings(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_readme_python(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data)
+    write_templates(data, overwrite=True)
     (example,) = blocks("python")
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
-    assert {"ramp", "found", "maps"} <= set(names)
+    assert {"ramp", "found", "maps", "plan", "run"} <= set(names)
 
 
 def test_readme_settings(tmp_path: Path) -> None:

@@ -153,7 +153,10 @@ def _canonical(steps: NDArray[Any]) -> Int:
     order = np.argsort(place, kind="stable")
     if np.all(np.diff(place[order])):
         return order
-    return np.lexsort([steps[key] for key in ("saturating", "sigma", "significance", "amplitude")] + [place])
+    first = ("amplitude", "significance", "sigma", "saturating")
+    rest = [name for name in steps.dtype.names or () if name not in (*first, "gains")]
+    keys = [*steps["gains"].T, *(steps[name] for name in (*rest, *reversed(first))), place]
+    return np.lexsort(keys)
 
 
 def _cut(label: Int, y: Int, x: Int, area: Int, bounds: tuple[int, int, int, int]) -> Bool:

@@ -66,8 +66,8 @@ class Plan:
         return max(round(self.ramps / self.clean_size**2), 1)
 
 
-#: False-alarm rates at which single steps are looked for: the default, and one that lets 0.2 % through.
-STEP_RATES = (1e-5, 2e-3)
+#: False-alarm rates at which single steps are looked for: the default, and one that long darks keep far below.
+STEP_RATES = (1e-5, 1e-2)
 STEP_NOISE = CLEAN[1]
 
 

@@ -134,7 +134,7 @@ def test_shards_must_be_whole_regions(work: Path) -> None:
     ("name", "says"),
     [
         ("noise.py:nois", "the nearest is noise"),
-        ("noise.py:np", "put @fmbdask.survey.pipelines.protocol"),
+        ("noise.py:np", "put @fmbdask.survey.pipeline"),
         ("nothing.py:f", "there is no such file"),
         ("no_such_module:f", "cannot be imported"),
     ],
