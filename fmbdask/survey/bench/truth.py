@@ -66,7 +66,7 @@ class Plan:
         return max(round(self.ramps / self.clean_size**2), 1)
 
 
-#: False-alarm rates at which single steps are looked for: the default, and one that long darks keep far below.
+#: False-alarm rates at which single steps are looked for: the default, and one that long darks keep well.
 STEP_RATES = (1e-5, 1e-2)
 STEP_NOISE = CLEAN[1]
 
