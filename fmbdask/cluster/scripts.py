@@ -183,6 +183,8 @@ def worker_script(
         f'export FMBDASK_JOB_END=${{SLURM_JOB_END_TIME:-$(date -d "${{end:-now + {seconds} seconds}}" +%s)}}',
         "export MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1",
         "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False",
+        # as in dask_workers.SCHEDULER_SETTINGS: variables that are set come before Dask's own
+        f"export MALLOC_TRIM_THRESHOLD_={2 * 2**25} MALLOC_MMAP_THRESHOLD_={2**25}",
         f'scratch={in_double_quotes(config.scratch)}/"fmbdask-$SLURM_JOB_ID"',
         'mkdir -p "$scratch" || exit 1',
         "trap 'rm -rf \"$scratch\"' EXIT",
