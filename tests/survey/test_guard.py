@@ -99,5 +99,5 @@ def test_memory_that_was_there_before_is_not_the_units_fault() -> None:
 def test_without_the_numbers_of_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     right = anonymous_memory()
     monkeypatch.setattr(guard.sys, "platform", "darwin")
-    assert abs(anonymous_memory() - right) < 0.5 * right
-    assert anonymous_memory() <= psutil.Process().memory_info().rss
+    # elsewhere libraries may count as well, so it is an upper limit
+    assert 0.9 * right <= anonymous_memory() <= psutil.Process().memory_info().rss
