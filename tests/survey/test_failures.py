@@ -37,6 +37,7 @@ def test_each_failed_unit_is_one_row_with_its_attempts(tmp_path: Path) -> None:
         ["x2", "map", 1, "io", 2],
     ]
     text = describe(found)
+    assert text.startswith("x1  detect, prepare, 1 attempt")
     assert "x1.fits is cut short" in text
     assert "| Traceback" in text
     assert "2 inputs failed" in text

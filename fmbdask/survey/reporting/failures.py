@@ -109,15 +109,17 @@ def describe(found: pd.DataFrame, *, log: bool = True) -> str:
     if found.empty:
         return "nothing failed"
     lines = []
-    for _, row in found.iterrows():
-        where = f"region {row.region}" if row.unit == "map" else row.unit
-        tries = f"{row.attempts} attempt{'s' * (row.attempts != 1)}"
-        lines.append(f"{row.name}  {row.stage}, {where}, {tries}: {CAUSES.get(str(row.cause), row.cause)}")
-        lines.append(f"    {row.error}")
-        if row.input and str(row.input) not in str(row.error):
-            lines.append(f"    input: {row.input}")
-        if log and row.log:
-            lines += [f"    | {line}" for line in str(row.log).strip().splitlines()[-8:]]
+    for row in found.to_dict("records"):
+        where = f"region {row['region']}" if row["unit"] == "map" else row["unit"]
+        tries = f"{row['attempts']} attempt{'s' * (row['attempts'] != 1)}"
+        lines.append(
+            f"{row['name']}  {row['stage']}, {where}, {tries}: {CAUSES.get(str(row['cause']), row['cause'])}"
+        )
+        lines.append(f"    {row['error']}")
+        if row["input"] and str(row["input"]) not in str(row["error"]):
+            lines.append(f"    input: {row['input']}")
+        if log and row["log"]:
+            lines += [f"    | {line}" for line in str(row["log"]).strip().splitlines()[-8:]]
     inputs = found["item"].nunique()
     lines.append(f"{inputs} input{'s' * (inputs != 1)} failed")
     return "\n".join(lines)
