@@ -124,7 +124,7 @@ def add(
     from fmbdask.survey.running.run import add as add_inputs
 
     added = add_inputs(path, inputs)
-    typer.echo(f"{added} inputs added to {path}: `fmbdask survey resume {path}` works on them")
+    typer.echo(f"{added} input{'s' * (added != 1)} added to {path}: `fmbdask survey resume {path}` goes on")
 
 
 @app.command(epilog="Example: fmbdask survey status runs/darks --json")

@@ -169,8 +169,8 @@ def refuse(folder: RunFolder, found: Sequence[Change]) -> None:
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     shown = "; ".join(str(change) for change in found[:SHOWN])
     raise ChangedError(
-        f"{len(found)} changes since the run in {folder.path} began: {shown}{more}: restore what was "
-        "there, or begin what is concerned anew with --accept-changes"
+        f"{len(found)} change{'s' * (len(found) != 1)} since the run in {folder.path} began: "
+        f"{shown}{more}: restore what was there, or begin what is concerned anew with --accept-changes"
     )
 
 

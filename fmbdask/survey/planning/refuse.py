@@ -73,7 +73,8 @@ def of_inputs(items: Sequence[Item], empty: Sequence[str], inputs: Sequence[str]
     twice = duplicates(items)
     if twice:
         pairs = [a if a == b else f"{a} is {b}" for a, b in twice]
-        found.append(Refusal(f"{len(twice)} inputs are given twice ({_some(pairs)})", "name each input once"))
+        are = "input is" if len(twice) == 1 else "inputs are"
+        found.append(Refusal(f"{len(twice)} {are} given twice ({_some(pairs)})", "name each input once"))
     return found
 
 
