@@ -15,13 +15,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"fmbdask": ROOT / "fmbdask", "fmbdask_kernels": ROOT / "kernels" / "fmbdask_kernels"}
 
 #: Rooms by floor, highest first: a module imports from its own room and from floors below it, never
-#: sideways and never up. `config` and `regions` are modules of the ground floor above the kernels.
+#: sideways and never up. `config`, `regions`, `atomic` and `checkpoints` are
+#: modules of the ground floor above the kernels.
 FLOORS = (
     {"__main__"},
     {"cli"},
     {"survey", "review"},
     {"ramps", "images", "anomaly", "analysis", "viz", "store", "cluster"},
-    {"models", "config", "regions"},
+    {"models"},
+    {"config", "regions", "checkpoints"},
+    {"atomic"},
     {"fmbdask_kernels", "errors"},
 )
 #: The package itself lends its public names from everywhere, lazily.

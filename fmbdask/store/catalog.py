@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from ..atomic import atomic
 from ..errors import InputError
-from .atomic import atomic
 from .products import plain, plain_value
 from .readers.files import stem_of
 

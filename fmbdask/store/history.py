@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
+from ..atomic import atomic
 from ..errors import InputError
-from .atomic import atomic
 from .catalog import read_table, write_table
 from .products import plain
 from .readers import format_of

@@ -15,9 +15,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from ..atomic import atomic
 from ..errors import InputError
 from ..regions import Region
-from .atomic import atomic
 from .layout import create_array, create_ramp, put_array, ramp_chunks
 from .overrides import open_described
 from .readers import RampSource

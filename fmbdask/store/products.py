@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .atomic import atomic
+from ..atomic import atomic
 from .layout import create_array
 
 #: Edge of the chunks of maps without an edge of their own [pixels].

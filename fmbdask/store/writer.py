@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic import check_free, discard, publish, temporary_name
 from ..errors import InputError
-from .atomic import check_free, discard, publish, temporary_name
 from .readers.files import frame_times, ramp_shape
 
 FITS_BLOCK = 2880

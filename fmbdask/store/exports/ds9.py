@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..atomic import atomic
+from ...atomic import atomic
 
 #: Smallest radius of a circle [pixel]: a single pixel stays visible inside it.
 LEAST_RADIUS = 2.0

@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ...atomic import atomic
 from ...errors import InputError
-from ..atomic import atomic
 from .strips import write_strips
 
 BLOCK = 2880

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ..atomic import atomic
+from ...atomic import atomic
 from .strips import write_strips
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ...atomic import atomic
 from ...errors import InputError
-from ..atomic import atomic
 
 if TYPE_CHECKING:
     from astropy.table import Table

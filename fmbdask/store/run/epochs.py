@@ -21,8 +21,8 @@ from typing import Any
 
 import psutil
 
+from ...atomic import temporary_name
 from ...errors import LockedError, RunError, SupersededError
-from ..atomic import temporary_name
 
 #: A coordinator renews its file this often, and counts as gone after so long a silence [s].
 RENEWAL, SILENCE = 5.0, 60.0

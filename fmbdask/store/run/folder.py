@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...atomic import discard, temporary_name
 from ...errors import RunError
-from ..atomic import discard, temporary_name
 
 #: Version of the layout: a run of another version is refused by name.
 LAYOUT = 1

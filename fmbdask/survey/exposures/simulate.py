@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fmbdask.atomic import atomic
 from fmbdask.errors import FmbdaskError, InputError, OutputExistsError
 from fmbdask.ramps.simulation import (
     EVENT_UNITS,
@@ -31,7 +32,6 @@ from fmbdask.ramps.simulation import (
     simulate_rows,
 )
 from fmbdask.ramps.simulation.memory import attributes, exposure_name
-from fmbdask.store.atomic import atomic
 from fmbdask.store.writer import RampWriter
 
 if TYPE_CHECKING:

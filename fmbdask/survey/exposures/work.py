@@ -12,13 +12,13 @@ from typing import Any
 
 import dask
 
+from ...atomic import atomic
 from ...cluster.memory import bound_arenas
 from ...errors import FmbdaskError, OutputExistsError
 from ...ramps.config import DetectionConfig
 from ...ramps.detect import Detection, detect
 from ...ramps.detector import describe as read_labels
 from ...ramps.measured import measure, to_arrays
-from ...store.atomic import atomic
 from ...store.catalog import result_names
 from ...store.checks import check_exposure
 from ...store.ingest import ingest

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...atomic import discard, publish, temporary_name
 from ...errors import InputError
-from ...store.atomic import discard, publish, temporary_name
 from ...store.run.epochs import check_reign
 from ...store.run.folder import RunFolder, sync_folder
 from ...store.run.items import Item

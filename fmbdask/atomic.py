@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from ..errors import InputError, OutputExistsError
+from .errors import InputError, OutputExistsError
 
 
 def check_free(path: Path, overwrite: bool) -> None:
