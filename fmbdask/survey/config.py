@@ -19,7 +19,7 @@ from ..ramps.config import DetectionConfig
 PATHS_NAME = "paths.yaml"
 _NAMED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 #: Pipelines by name; all others are functions of the user.
-PIPELINES = ("ramps",)
+PIPELINES = ("ramps", "synthetic")
 
 
 def _one_or_many(value: Any) -> Any:

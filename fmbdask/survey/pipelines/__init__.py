@@ -1,4 +1,4 @@
-"""The pipelines that a survey run can do: ramp detection, and functions of the user."""
+"""The pipelines that a survey run can do: ramp detection, made-up work, and functions of the user."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def make(config: SurveyConfig) -> Pipeline:
         from .ramps import RampPipeline
 
         return RampPipeline(config)
+    if config.pipeline == "synthetic":
+        from .synthetic import SyntheticPipeline
+
+        return SyntheticPipeline(config)
     from .function import FunctionPipeline
 
     return FunctionPipeline.load(config)
