@@ -168,6 +168,7 @@ def plan(
     *,
     cluster: str | os.PathLike[str] | ClusterConfig | None = None,
     workers: int | None = None,
+    calibration: Calibration | None = None,
     progress: Report | None = None,
 ) -> Plan:
     """Find the inputs of a survey, measure a few regions, and say what the run will take.
@@ -182,6 +183,8 @@ def plan(
         Where it will run; that of the configuration by default, else this machine.
     workers : int, optional
         Worker processes instead of those of the cluster.
+    calibration : Calibration, optional
+        What regions cost where that is known: nothing is measured then.
     progress : callable, optional
         Called with (done, total, text).
 
@@ -214,11 +217,12 @@ def plan(
     header_seconds = (time.perf_counter() - begin) / max(1, len(items))
     fingerprint = json.loads(json.dumps(pipeline.fingerprint()))
     refusals = refuse.of_inputs(items, empty, settings.inputs) + refuse.of_regions(pipeline, items)
-    calibration = Calibration()
-    if any(not item.problem for item in items):
-        calibration = _known_calibration(settings, items, fingerprint) or calibrate(
-            settings, items, progress=progress
-        )
+    if calibration is None:
+        calibration = Calibration()
+        if any(not item.problem for item in items):
+            calibration = _known_calibration(settings, items, fingerprint) or calibrate(
+                settings, items, progress=progress
+            )
     items = with_costs(items, pipeline, calibration)
     projected = project(settings, items, calibration, site, workers)
     refusals += refuse.of_memory(projected, site) + refuse.of_walltime(projected, site)

@@ -6,12 +6,14 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 from ...cluster.config import ClusterConfig, read_cluster
 from ...cluster.opening import open_cluster
+from ...cluster.protocol import Cluster
 from ...store.run.epochs import acquire
 from ...store.run.folder import RunFolder
 from ...store.run.items import Item
@@ -39,7 +41,7 @@ def work(
     folder: RunFolder,
     decide: Callable[[Chronicle], None] = nothing,
     *,
-    cluster: Spec | None = None,
+    cluster: Spec | Cluster | None = None,
     workers: int | None = None,
     last: int | None = None,
     progress: Report | None = None,
@@ -51,8 +53,8 @@ def work(
     folder : RunFolder
     decide : callable
         Called with the chronicle before the work: writes down what begins anew.
-    cluster : str, path or ClusterConfig, optional
-        Where it runs; that of the plan by default.
+    cluster : str, path, ClusterConfig or Cluster, optional
+        Where it runs; that of the plan by default. Workers that were opened by the caller stay open.
     workers : int, optional
         Worker processes; those of the cluster by default.
     last : int, optional
@@ -75,15 +77,21 @@ def work(
         plan = Plan.load(folder.path)
         pipeline = make(plan.config)
         spec = cluster if cluster is not None else plan.cluster
-        site = read_cluster(spec if isinstance(spec, ClusterConfig) else os.fspath(spec))
-        slots = slots_of(site, workers)
-        with open_cluster(
-            site,
-            slots=slots if workers else None,
-            memory=plan.config.memory or plan.worker_memory,
-            log_folder=folder.logs,
-            resources=[stage.resources for stage in pipeline.stages],
-        ) as there:
+        opened: Cluster | nullcontext[Cluster]
+        if isinstance(spec, str | os.PathLike | ClusterConfig):
+            site = read_cluster(spec if isinstance(spec, ClusterConfig) else os.fspath(spec))
+            slots = slots_of(site, workers)
+            opened = open_cluster(
+                site,
+                slots=slots if workers else None,
+                memory=plan.config.memory or plan.worker_memory,
+                log_folder=folder.logs,
+                resources=[stage.resources for stage in pipeline.stages],
+            )
+        else:
+            slots, opened = spec.wanted(), nullcontext(spec)
+        with opened as there:
+            cpu = time.process_time()
             began = f"{slots} threads ({there.name})"
             if dashboard := there.dashboard():
                 began += f", dashboard {dashboard}"
@@ -106,7 +114,7 @@ def work(
             except Stopped as reason:
                 stopped = str(reason)
             note, kind = (f"stopped: {stopped}", "stopped") if stopped else ("ended", "ended")
-            chronicle.event(note, {"event": kind})
+            chronicle.event(note, {"event": kind, "cpu": time.process_time() - cpu})
             with suppress(OSError, sqlite3.OperationalError):  # where the disk is full
                 chronicle.commit()
     tell(folder, report=not stopped)
