@@ -71,7 +71,9 @@ $(BASE): | $(BIN)/python
 	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
+# torch comes first and by itself: what depends on it would bring another build of it, of gigabytes.
 $(DEV): $(BASE)
 	@echo "Installing the tools for tests and checks into $(VENV) (once) ..."
-	$(PIP) --no-build-isolation --editable ".[dev]"
+	$(PIP) torch==2.13.0
+	$(PIP) --no-build-isolation --editable ".[dev,models]"
 	@touch $@

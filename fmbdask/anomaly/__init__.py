@@ -1,0 +1,1 @@
+"""Anomalous objects among embeddings and other vectors: one protocol for all detectors."""

@@ -1,0 +1,110 @@
+"""Saved models: arrays as safetensors and everything else as JSON, in one folder, without any code in it.
+
+A model of anomaly scores and a network are kept alike: ``model.json`` says what it is (kind, settings,
+provenance, and the checksum of the arrays), ``arrays.safetensors`` holds its numbers. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .atomic import atomic
+from .errors import InputError
+
+META, ARRAYS = "model.json", "arrays.safetensors"
+#: Version of the layout of these folders.
+LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is kept of a model.
+
+    Attributes
+    ----------
+    kind : str
+        What it is, ``mahalanobis`` say: decides who can read it.
+    arrays : mapping
+        Name -> array.
+    meta : mapping
+        JSON values.
+    """
+
+    kind: str
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    folder: str | os.PathLike[str], checkpoint: Checkpoint, *, overwrite: bool = False
+) -> Path:
+    """Write a model into a folder of its own, whole or not at all.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder exists and is not to be overwritten.
+    """
+    from safetensors.numpy import save
+
+    content = save({name: np.ascontiguousarray(values) for name, values in checkpoint.arrays.items()})
+    head = {
+        "kind": checkpoint.kind,
+        "layout": LAYOUT,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "meta": dict(checkpoint.meta),
+    }
+    with atomic(Path(folder), overwrite=overwrite) as temporary:
+        temporary.mkdir(parents=True)
+        (temporary / ARRAYS).write_bytes(content)
+        (temporary / META).write_text(json.dumps(head, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return Path(folder)
+
+
+def load_checkpoint(folder: str | os.PathLike[str], kind: str | None = None) -> Checkpoint:
+    """Read a model back.
+
+    Parameters
+    ----------
+    folder : path
+    kind : str, optional
+        What it must be.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, of a later version, or of another kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = Path(folder)
+    try:
+        head = json.loads((path / META).read_text(encoding="utf-8"))
+        content = (path / ARRAYS).read_bytes()
+        found, layout, digest, meta = (head[key] for key in ("kind", "layout", "sha256", "meta"))
+    except FileNotFoundError:
+        raise InputError(f"{path} holds no saved model: give a folder with {META} and {ARRAYS}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path / META} cannot be read ({error}): train the model again") from None
+    if layout != LAYOUT:
+        raise InputError(
+            f"{path} was written by another version of fmbdask (layout {layout}): train it again"
+        )
+    if kind is not None and found != kind:
+        raise InputError(f"{path} holds a model of kind {found}, not {kind}: give another folder")
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"{path / ARRAYS} is damaged: train the model again or restore it from a copy")
+    try:
+        return Checkpoint(found, load(content), meta)
+    except SafetensorError as error:
+        raise InputError(f"{path / ARRAYS} is damaged ({error}): train the model again") from None
