@@ -23,7 +23,8 @@ import numpy as np
 
 from ...errors import ConfigError
 from ...store.catalog import versions
-from ...store.run.items import Item
+from ...store.run.items import Item, ItemTable
+from ...store.run.suffixes import suffix_of
 from ..config import SurveyConfig
 from ..running.schedule import Costs
 
@@ -187,32 +188,40 @@ def _pixels(item: Item) -> int:
 
 def kind_of(item: Item) -> str:
     """What the time per byte depends on beside the size: how it is stored, and the type of the values."""
-    name = item.path[item.path.rfind("/") + 1 :].rstrip('"]').lower()
-    cut = name.rfind(".", 0, -3) if name.endswith((".gz", ".fz")) else name.rfind(".")
-    return f"{name[cut:] if cut > 0 else ''} {item.dtype} {len(item.shape)}"
+    return f"{suffix_of(item.path)} {item.dtype} {len(item.shape)}"
 
 
 def choose(items: Iterable[Item]) -> list[Item]:
     """Choose what is measured: of each kind the smallest, the largest and the most common size, twice each
     where there are so many, from the first and the middle of the inputs."""
-    groups: dict[tuple[str, tuple[int, ...]], list[Item]] = {}
-    for item in items:
-        if not item.problem and item.units:
-            groups.setdefault((kind_of(item), item.shape), []).append(item)
+    table = ItemTable.of(items)
+    sound = table.sound
+    groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for code, kind in enumerate(table.kinds):
+        if kind.units:
+            groups.setdefault((kind_of(kind), kind.shape), []).append(code)
+    places = {key: np.flatnonzero(sound & np.isin(table.code, codes)) for key, codes in groups.items()}
+    nbytes = {key: table.kinds[codes[0]].nbytes for key, codes in groups.items()}
     by_kind: dict[str, list[tuple[int, ...]]] = {}
-    for kind, shape in groups:
-        by_kind.setdefault(kind, []).append(shape)
+    for name, shape in groups:
+        if places[name, shape].size:
+            by_kind.setdefault(name, []).append(shape)
+
+    def weight(name: str, shape: tuple[int, ...]) -> int:
+        return places[name, shape].size * nbytes[name, shape]
+
     chosen: list[tuple[str, tuple[int, ...]]] = []
-    for kind, shapes in by_kind.items():
-        shapes.sort(key=lambda shape: groups[kind, shape][0].nbytes)
-        common = max(shapes, key=lambda shape: len(groups[kind, shape]) * groups[kind, shape][0].nbytes)
-        chosen += [(kind, shape) for shape in dict.fromkeys((common, shapes[-1], shapes[0]))]
-    chosen.sort(key=lambda key: -len(groups[key]) * groups[key][0].nbytes)
+    for name, shapes in by_kind.items():
+        shapes.sort(key=lambda shape: nbytes[name, shape])
+        common = max(shapes, key=lambda shape: weight(name, shape))
+        chosen += [(name, shape) for shape in dict.fromkeys((common, shapes[-1], shapes[0]))]
+    chosen.sort(key=lambda key: -weight(*key))
     found = []
     for key in chosen[:MOST_KINDS]:
-        found.append(groups[key][0])
-        if len(groups[key]) > 2:
-            found.append(groups[key][len(groups[key]) // 2])
+        mine = places[key].tolist()
+        found.append(table[mine[0]])
+        if len(mine) > 2:
+            found.append(table[mine[len(mine) // 2]])
     return found
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ChangedError, InputError
 from ...store.catalog import versions
 from ...store.run.folder import RunFolder, write_json
-from ...store.run.items import Item, read_items, write_items
+from ...store.run.items import Item, ItemTable, read_items, write_items
 from ...store.run.ledger import Ledger
 from ...store.run.units import REDUCE, WHOLE_RUN
 from ..config import SurveyConfig, read_config
@@ -86,7 +86,7 @@ def compare(folder: RunFolder) -> list[Change]:
     ]
     items = read_items(folder.items_file)
     with Ledger.snapshot(folder) as ledger:
-        last = len(items[0].regions) - 1 if items else 0
+        last = len(items[0].regions) - 1 if len(items) else 0
         done = {item for stage, item in ledger.done_counts(REDUCE) if stage == last}
     return found + _changed_inputs(items, done)
 
@@ -110,8 +110,8 @@ def _exists(pipeline: str) -> bool:
     return not place.endswith(".py") or os.path.isfile(place)
 
 
-def _changed_inputs(items: Sequence[Item], done: set[int]) -> list[Change]:
-    usable = [item for item in items if not item.problem]
+def _changed_inputs(items: ItemTable, done: set[int]) -> list[Change]:
+    usable = items.usable
 
     def batch(start: int) -> list[Change]:
         return list(_look(usable[start : start + BATCH], done))
@@ -183,7 +183,7 @@ def accept(chronicle: Chronicle, found: Sequence[Change]) -> None:
     whole = any(change.item == WHOLE_RUN for change in found)
     concerned = {change.item for change in found if change.item != WHOLE_RUN}
     pipeline = make(config)
-    again = [item for item in plan.items if item.index in concerned]
+    again = [item for index in sorted(concerned) for item in [plan.items.by_index[index]]]
     described = with_costs(make_items_again(pipeline, again), pipeline, plan.calibration)
     fresh = {item.index: item for item in described}
     for item in plan.items:

@@ -10,14 +10,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
+from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...store.catalog import result_names
 from ...store.readers.files import stem_of
-from ...store.run.items import Item
+from ...store.run.items import Item, ItemTable
+from ...store.run.suffixes import suffixes
 from ..pipelines.protocol import Pipeline
-from .manifests import Found, read_manifest
+from .manifests import Found, FoundTable, read_manifest
 
 Report = Callable[[int, int, str], None]
 #: Suffixes of manifests, which list inputs in a column ``path``.
@@ -42,7 +47,7 @@ class Identity:
     node: tuple[int, int] | None = None
 
 
-def find(inputs: Sequence[str]) -> tuple[list[Found], list[str]]:
+def find(inputs: Sequence[str]) -> tuple[Sequence[Found], list[str]]:
     """Find the inputs that a configuration names.
 
     Parameters
@@ -54,7 +59,7 @@ def find(inputs: Sequence[str]) -> tuple[list[Found], list[str]]:
 
     Returns
     -------
-    list of Found, list of str
+    sequence of Found, list of str
         In the order of the inputs, those of a pattern by name; and the patterns that match nothing.
 
     Raises
@@ -62,10 +67,12 @@ def find(inputs: Sequence[str]) -> tuple[list[Found], list[str]]:
     InputError
         If a manifest cannot be read.
     """
+    if len(inputs) == 1 and _is_manifest(inputs[0]):  # as it is: it may have millions of rows
+        return read_manifest(inputs[0]), []
     found: list[Found] = []
     empty = []
     for name in inputs:
-        if name.lower().endswith(MANIFESTS) and not glob.has_magic(name):
+        if _is_manifest(name):
             found += read_manifest(name)
         elif glob.has_magic(name) and not os.path.lexists(name):
             matches = sorted(glob.glob(name, recursive=True))
@@ -74,6 +81,10 @@ def find(inputs: Sequence[str]) -> tuple[list[Found], list[str]]:
         else:
             found.append(Found(os.path.abspath(name)))
     return found, empty
+
+
+def _is_manifest(name: str) -> bool:
+    return name.lower().endswith(MANIFESTS) and not glob.has_magic(name)
 
 
 def identify(path: str, *, header: bool = True) -> Identity:
@@ -130,7 +141,7 @@ def make_items(
     first: int = 0,
     taken: Iterable[str] = (),
     progress: Report | None = None,
-) -> list[Item]:
+) -> ItemTable:
     """Describe, identify and name inputs.
 
     Parameters
@@ -147,45 +158,52 @@ def make_items(
 
     Returns
     -------
-    list of Item
+    ItemTable
         An input that cannot be used becomes one with a ``problem``.
     """
-    told = [f for f in found if f.shape and f.dtype]
-    if told and len(told) == len(found) and not getattr(pipeline, "together", False):
-        return _told_items(pipeline, told, first, set(taken), progress)
+    if len(found) and not getattr(pipeline, "together", False):
+        told = found if isinstance(found, FoundTable) else FoundTable.of(found)
+        if told.told:
+            return _told_items(pipeline, told, first, set(taken))
     items = _described_items(pipeline, found, first, progress)
     names = name_items([(item.path, item.name) for item in items], set(taken))
-    return [replace(item, name=name) for item, name in zip(items, names, strict=True)]
+    return ItemTable.of([replace(item, name=name) for item, name in zip(items, names, strict=True)])
 
 
-def _told_items(
-    pipeline: Pipeline, found: Sequence[Found], first: int, taken: set[str], progress: Report | None
-) -> list[Item]:
-    """Items of inputs whose shapes a manifest gives: nothing is opened, each shape is worked out once."""
-    models: dict[tuple[tuple[int, ...], str], Item] = {}
-    names = name_items([(f.path, "") for f in found], taken)
-    items = []
-    for index, (f, name) in enumerate(zip(found, names, strict=True), first):
-        key = f.shape, f.dtype
-        if key not in models:
-            models[key] = pipeline.shaped(Item(0, "", ""), f.shape, f.dtype)
-        m = models[key]
-        size, time, problem = f.size, f.mtime_ns, ""
-        if size < 0:
+def _told_items(pipeline: Pipeline, found: FoundTable, first: int, taken: set[str]) -> ItemTable:
+    """Items of inputs whose shapes a manifest gives: nothing is opened, each kind is worked out once."""
+    codes, known = suffixes(found.path)
+    pairs, code = np.unique(found.code * len(known) + codes, return_inverse=True)
+    kinds = []
+    for pair in pairs.tolist():
+        (shape, dtype), suffix = found.kinds[pair // len(known)], known[pair % len(known)]
+        model = pipeline.shaped(Item(0, "", ""), shape, dtype)
+        kinds.append(replace(model, path=f"x{suffix}" if suffix else ""))
+    size, time, problems = found.size, found.mtime_ns, {}
+    unknown = np.flatnonzero(size < 0)
+    if unknown.size:
+        size, time = size.copy(), time.copy()
+        for place in unknown.tolist():
             try:
-                known = identify(f.path, header=False)
-                size, time = known.size, known.mtime_ns
+                own = identify(found.path[place].as_py(), header=False)
+                size[place], time[place] = own.size, own.mtime_ns
             except InputError as error:
-                size, problem = 0, str(error)
-        items.append(
-            Item(
-                index, name, f.path, size, time, "", m.shape, m.dtype, m.edge, m.regions, m.nbytes,
-                m.nbytes_out, problem=problem,
-            )
-        )  # fmt: skip
-        if progress is not None and index % 10_000 == 0:
-            progress(index - first, len(found), "inputs")
-    return items
+                size[place], problems[place] = 0, str(error)
+    return ItemTable.build(
+        _names_of(found.path, taken), found.path, size, time, code, kinds,
+        indices=np.arange(first, first + len(found)), problems=problems,
+    )  # fmt: skip
+
+
+def _names_of(paths: pa.LargeStringArray, taken: set[str]) -> pa.LargeStringArray | list[str]:
+    """Names of many inputs: their stems, where these are different and nothing is special about them."""
+    stems = pc.replace_substring_regex(paths, r"^.*/", "")
+    plain = pc.all(pc.match_substring_regex(stems, r"^[^.].*\.[^.]+$")).as_py()
+    if plain and not taken and not pc.any(pc.match_substring_regex(stems, r"\.([gf]z|\.)$")).as_py():
+        stems = pc.replace_substring_regex(stems, r"\.[^.]+$", "")
+        if pc.count_distinct(stems).as_py() == len(stems):
+            return stems
+    return name_items([(path, "") for path in paths.to_pylist()], taken)
 
 
 def _described_items(
@@ -288,18 +306,26 @@ def _stem(path: str) -> str:
 
 def duplicates(items: Sequence[Item], earlier: Sequence[Item] = ()) -> list[tuple[str, str]]:
     """Pairs of paths that are the same input: by name, or by two names or links of one file."""
-    seen_paths = {path: path for item in earlier for path in members(item.path)}
+    both = ItemTable.of([*earlier, *items]) if len(earlier) else ItemTable.of(items)
+    alike = _alike(both)
+    if not alike.any():
+        return []
+    older, newer = (
+        both.where(alike & (np.arange(len(both)) < len(earlier))),
+        both.where(alike & (np.arange(len(both)) >= len(earlier))),
+    )
+    seen_paths = {path: path for item in older for path in members(item.path)}
     seen_nodes: dict[tuple[int, int], str] = {}
     # the same file has the same size and time: only such need a second look
     looks: dict[tuple[int, int], int] = {}
-    for item in (*earlier, *items):
+    for item in (*older, *newer):
         looks[item.size, item.mtime_ns] = looks.get((item.size, item.mtime_ns), 0) + 1
-    for item in earlier:
+    for item in older:
         if looks[item.size, item.mtime_ns] > 1 and not item.problem:
             for path, node in _nodes(item.path):
                 seen_nodes.setdefault(node, path)
     pairs = []
-    for item in items:
+    for item in newer:
         again = False
         for path in members(item.path):
             if path in seen_paths:
@@ -314,6 +340,21 @@ def duplicates(items: Sequence[Item], earlier: Sequence[Item] = ()) -> list[tupl
                 pairs.append((seen_nodes[node], path))
             seen_nodes.setdefault(node, path)
     return pairs
+
+
+def _alike(items: ItemTable) -> NDArray[np.bool_]:
+    """Items that may be one input twice: of the same path, of the same size and time, or stacks."""
+    found = pc.starts_with(items.path, "[").to_numpy(zero_copy_only=False)
+    order = np.lexsort((items.mtime_ns, items.size))
+    size, time = items.size[order], items.mtime_ns[order]
+    same = (size[1:] == size[:-1]) & (time[1:] == time[:-1])
+    found[order[1:]] |= same
+    found[order[:-1]] |= same
+    if pc.count_distinct(items.path).as_py() < len(items):
+        coded = items.path.dictionary_encode().indices.to_numpy()
+        found |= np.bincount(coded)[coded] > 1
+    alike: NDArray[np.bool_] = found
+    return alike
 
 
 def _nodes(path: str) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -16,7 +16,7 @@ from ...errors import RunError
 from ...store.catalog import versions
 from ...store.run.epochs import current_epoch
 from ...store.run.folder import LAYOUT, RunFolder, write_json
-from ...store.run.items import Item, read_items, write_items
+from ...store.run.items import ItemTable, read_items, write_items
 from ..config import SurveyConfig, read_config
 from ..pipelines import make
 from . import refuse
@@ -41,7 +41,7 @@ class Plan:
     Attributes
     ----------
     config : SurveyConfig
-    items : tuple of Item
+    items : ItemTable
     calibration : Calibration
     projected : Projection
     refusals : tuple of Refusal
@@ -57,7 +57,7 @@ class Plan:
     """
 
     config: SurveyConfig
-    items: tuple[Item, ...]
+    items: ItemTable
     calibration: Calibration
     projected: Projection
     refusals: tuple[Refusal, ...] = ()
@@ -150,7 +150,7 @@ class Plan:
             projected = Projection(**{k: planned[k] for k in Projection.__dataclass_fields__})
             return Plan(
                 config=SurveyConfig.model_validate(run["config"]),
-                items=tuple(read_items(folder.items_file)),
+                items=read_items(folder.items_file),
                 calibration=Calibration.from_json(planned["calibration"]),
                 projected=projected,
                 notes=tuple(planned["notes"]),
@@ -213,13 +213,13 @@ def plan(
     pipeline = make(settings)
     begin = time.perf_counter()
     found, empty = find(settings.inputs)
-    items: Sequence[Item] = make_items(pipeline, found, progress=progress)
+    items = make_items(pipeline, found, progress=progress)
     header_seconds = (time.perf_counter() - begin) / max(1, len(items))
     fingerprint = json.loads(json.dumps(pipeline.fingerprint()))
     refusals = refuse.of_inputs(items, empty, settings.inputs) + refuse.of_regions(pipeline, items)
     if calibration is None:
         calibration = Calibration()
-        if any(not item.problem for item in items):
+        if items.sound.any():
             calibration = _known_calibration(settings, items, fingerprint) or calibrate(
                 settings, items, progress=progress
             )
@@ -229,7 +229,7 @@ def plan(
     refusals += refuse.of_output(settings.output, projected.nbytes_out + projected.parts)
     return Plan(
         settings,
-        tuple(items),
+        items,
         calibration,
         projected,
         tuple(refusals),
@@ -241,21 +241,21 @@ def plan(
     )
 
 
-def _notes(items: Sequence[Item], empty: Sequence[str], calibration: Calibration) -> list[str]:
+def _notes(items: ItemTable, empty: Sequence[str], calibration: Calibration) -> list[str]:
     """What the user should know."""
     notes = [f"{pattern} matches nothing" for pattern in empty]
-    bad = [item for item in items if item.problem]
-    notes += [f"{item.name} will fail: {item.problem}" for item in bad[:5]]
+    bad = sorted(items.problems)
+    notes += [f"{items[place].name} will fail: {items.problems[place]}" for place in bad[:5]]
     if len(bad) > 5:
         notes.append(f"{len(bad) - 5} more inputs will fail")
     notes += [f"not measured: {problem}" for problem in calibration.problems]
-    if items and not calibration.samples:
+    if len(items) and not calibration.samples:
         notes.append("nothing could be measured: times are unknown")
     return notes
 
 
 def _known_calibration(
-    config: SurveyConfig, items: Sequence[Item], fingerprint: Mapping[str, Any]
+    config: SurveyConfig, items: ItemTable, fingerprint: Mapping[str, Any]
 ) -> Calibration | None:
     """The calibration of an earlier plan of this run, if it holds for this machine and these inputs."""
     import platform

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from operator import attrgetter
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ...cluster.config import ClusterConfig
-from ...store.run.items import Item
+from ...store.run.items import Item, ItemTable
 from ..config import SurveyConfig
 from ..pipelines.protocol import Pipeline
-from ..running.schedule import Costs
-from .calibrate import Calibration, kind_of
+from .calibrate import Calibration
 
 #: Time until workers are there [s].
 START = {"local": 3.0, "threads": 0.0, "runner": 10.0, "tcp": 0.0, "slurm": 20.0}
@@ -23,12 +23,6 @@ SLURM_WORKERS = 4
 IMPORTS = 300 * 2**20
 #: What a process may take beyond that: buffers of messages, freed memory that is not given back [byte].
 RESERVE = 64 * 2**20
-
-
-#: Fields of an item: `dataclasses.replace` takes three times as long, which a million items feel.
-NAMES = tuple(Item.__dataclass_fields__)
-fields = attrgetter(*NAMES)
-SECONDS, MEMORY, OUT = map(NAMES.index, ("seconds", "memory", "nbytes_out"))
 
 
 @dataclass(frozen=True)
@@ -85,24 +79,21 @@ class Projection:
         return asdict(self)
 
 
-def with_costs(items: Sequence[Item], pipeline: Pipeline, calibration: Calibration) -> list[Item]:
-    """Items with their projected time and memory; equal shapes are worked out once."""
-    known: dict[tuple[Any, ...], tuple[float, int, int]] = {}
-    found = []
-    for item in items:
-        if item.problem:
-            found.append(item)
-            continue
-        key = kind_of(item), item.shape, item.edge, item.regions
-        if key not in known:
-            bound = max(stage.memory(item).largest for stage in pipeline.stages)
-            out = round(calibration.out(item)[0]) or item.nbytes_out
-            known[key] = calibration.seconds(item), max(bound, calibration.memory(item)), out
-        seconds, memory, out = known[key]
-        values = list(fields(item))
-        values[SECONDS], values[MEMORY], values[OUT] = seconds, memory, out
-        found.append(Item(*values))
-    return found
+def with_costs(items: Sequence[Item], pipeline: Pipeline, calibration: Calibration) -> ItemTable:
+    """Items with their projected time and memory; what many have in common is worked out once."""
+
+    def change(kind: Item) -> Item:
+        if not kind.units and not kind.shape:  # it could not be described
+            return kind
+        bound = max(stage.memory(kind).largest for stage in pipeline.stages)
+        return replace(
+            kind,
+            seconds=calibration.seconds(kind),
+            memory=max(bound, calibration.memory(kind)),
+            nbytes_out=round(calibration.out(kind)[0]) or kind.nbytes_out,
+        )
+
+    return ItemTable.of(items).changed(change)
 
 
 def slots_of(cluster: ClusterConfig, workers: int | None) -> int:
@@ -132,32 +123,29 @@ def project(
     workers : int, optional
         Worker processes instead of those of the cluster.
     """
-    good = [item for item in items if not item.problem]
+    table = ItemTable.of(items)
+    good = table.counts(table.sound)
     slots = slots_of(cluster, workers)
     imports = calibration.imports or IMPORTS
-    largest = max(good, key=lambda item: item.memory, default=None)
+    largest = max((kind for kind, _ in good), key=lambda kind: kind.memory, default=None)
     bound = largest.memory if largest else 0
     need = imports + RESERVE + cluster.threads * bound
-    seconds = sum(item.seconds for item in good)
-    small, split, chain, longest, slowest, files, parts = 0.0, 0, 0.0, 0.0, "", 0.0, 0
-    by_shape: dict[tuple[Any, ...], tuple[list[Costs], float, int]] = {}
-    for item in good:
-        key = kind_of(item), item.shape, item.edge, item.regions
-        if key not in by_shape:
-            costs = [calibration.costs(stage, item) for stage in range(len(item.regions))]
-            by_shape[key] = costs, calibration.out(item)[1], calibration.part_bytes(item)
-        costs, own_files, own_parts = by_shape[key]
-        files += own_files
-        parts += own_parts
-        if item.seconds > 2 * config.span_seconds:
-            split += 1 + max(1, round(item.seconds / config.span_seconds))
+    seconds = sum(n * kind.seconds for kind, n in good)
+    small, split, chain, longest, slowest, files, parts = 0.0, 0, 0.0, 0.0, None, 0.0, 0
+    for kind, n in good:
+        costs = [calibration.costs(stage, kind) for stage in range(len(kind.regions))]
+        files += n * calibration.out(kind)[1]
+        parts += n * calibration.part_bytes(kind)
+        if kind.seconds > 2 * config.span_seconds:
+            split += n * (1 + max(1, round(kind.seconds / config.span_seconds)))
         else:
-            small += item.seconds
+            small += n * kind.seconds
         unit = max((max(c) for c in costs), default=0.0)
         if unit > longest:
-            longest, slowest = unit, item.name
+            longest, slowest = unit, kind
         one = sum(
-            c.prepare + -(-n // slots) * c.region + c.reduce for c, n in zip(costs, item.regions, strict=True)
+            c.prepare + -(-regions // slots) * c.region + c.reduce
+            for c, regions in zip(costs, kind.regions, strict=True)
         )
         chain = max(chain, one)
     tasks = split + max(1, round(small / config.span_seconds)) + 1
@@ -168,12 +156,12 @@ def project(
             cluster.gpu.workers if cluster.gpu else 0
         )
     return Projection(
-        inputs=len(items),
-        bad=len(items) - len(good),
-        regions=sum(item.units for item in good),
+        inputs=len(table),
+        bad=len(table.problems),
+        regions=sum(n * kind.units for kind, n in good),
         tasks=tasks,
-        nbytes_in=sum(item.nbytes for item in good),
-        nbytes_out=sum(item.nbytes_out for item in good),
+        nbytes_in=sum(n * kind.nbytes for kind, n in good),
+        nbytes_out=sum(n * kind.nbytes_out for kind, n in good),
         parts=parts,
         files=round(files),
         seconds=seconds,
@@ -186,7 +174,14 @@ def project(
         worker_memory=need,
         allowance=config.memory or cluster.memory or need,
         longest_unit=longest,
-        largest=largest.name if largest else "",
-        slowest=slowest,
+        largest=_first(table, largest),
+        slowest=_first(table, slowest),
         jobs=jobs,
     )
+
+
+def _first(items: ItemTable, kind: Item | None) -> str:
+    """Name of the first item of a kind."""
+    if kind is None:
+        return ""
+    return items[int(np.argmax(items.code == items.kinds.index(kind)))].name

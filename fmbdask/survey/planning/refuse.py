@@ -14,7 +14,7 @@ from ...errors import ConfigError, RefusedError
 from ...regions import check_alignment
 from ...store.run.epochs import current_epoch
 from ...store.run.folder import RunFolder
-from ...store.run.items import Item
+from ...store.run.items import ItemTable
 from ..pipelines.protocol import Pipeline
 from .inputs import duplicates
 
@@ -57,16 +57,16 @@ def check(refusals: Sequence[Refusal]) -> None:
         raise RefusedError(f"the plan cannot work for {len(refusals)} reasons: {reasons}")
 
 
-def of_inputs(items: Sequence[Item], empty: Sequence[str], inputs: Sequence[str]) -> list[Refusal]:
+def of_inputs(items: ItemTable, empty: Sequence[str], inputs: Sequence[str]) -> list[Refusal]:
     """No inputs, only bad ones, or one twice."""
-    if not items:
+    if not len(items):
         what = f"{_some(empty)} match nothing" if empty else "no inputs are given"
         return [Refusal(f"there are no inputs, {what}", "correct inputs in the configuration")]
     found = []
-    if all(item.problem for item in items):
+    if not items.sound.any():
         found.append(
             Refusal(
-                f"none of {len(items)} inputs can be used, the first because {items[0].problem}",
+                f"none of {len(items)} inputs can be used, the first because {items.problems[0]}",
                 "correct inputs in the configuration",
             )
         )
@@ -83,10 +83,10 @@ def _some(words: Sequence[str]) -> str:
     return ", ".join(words[:SHOWN]) + more
 
 
-def of_regions(pipeline: Pipeline, items: Sequence[Item]) -> list[Refusal]:
+def of_regions(pipeline: Pipeline, items: ItemTable) -> list[Refusal]:
     """Regions that would share a chunk or a shard of an output."""
     found: dict[str, Refusal] = {}
-    edges = {item.edge: item for item in items if not item.problem and item.edge}
+    edges = dict.fromkeys(kind.edge for kind, _ in items.counts(items.sound) if kind.edge)
     for stage in pipeline.stages:
         for name, chunks, shards in getattr(stage, "layouts", lambda: ())():
             for edge in edges:

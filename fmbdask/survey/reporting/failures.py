@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ...store.run.folder import RunFolder, write_durably
-from ...store.run.items import Item, read_items
+from ...store.run.items import ItemTable, read_items
 from ...store.run.ledger import Failure, Ledger
 from ...store.run.units import WHOLE_RUN
 
@@ -55,7 +55,7 @@ def failures(path: str | os.PathLike[str]) -> pd.DataFrame:
     return table(folder, items, found)
 
 
-def table(folder: RunFolder, items: list[Item], found: list[Failure]) -> pd.DataFrame:
+def table(folder: RunFolder, items: ItemTable, found: list[Failure]) -> pd.DataFrame:
     """The table of failures, from what the ledger lists."""
     stages = folder.read_json(folder.run_file).get("stages") or []
     of_unit: dict[Any, list[Failure]] = {}
@@ -68,14 +68,13 @@ def table(folder: RunFolder, items: list[Item], found: list[Failure]) -> pd.Data
         {"item": i.index, "name": i.name, "input": i.path, "stage": stage, "unit": "open", "cause": "data"}
         | {"error": i.problem}
         | nothing
-        for i in items
-        if i.problem
+        for i in items.where(~items.sound)
     ]
     rows.sort(key=lambda row: (row["item"], row["stage"], row["region"]))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(items: list[Item], stages: list[str], tries: list[Failure]) -> dict[str, Any]:
+def _row(items: ItemTable, stages: list[str], tries: list[Failure]) -> dict[str, Any]:
     """One failed unit; its last failure that is final speaks."""
     last = [t for t in tries if t.final][-1]
     unit = last.unit

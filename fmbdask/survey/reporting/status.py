@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from ...store.run.epochs import current_epoch, owner_of
 from ...store.run.folder import RunFolder
-from ...store.run.items import Item, read_items
+from ...store.run.items import ItemTable, read_items
 from ...store.run.ledger import Event, Ledger
 from ...store.run.units import REDUCE, WHOLE_RUN
 
@@ -109,12 +111,13 @@ def status(path: str | os.PathLike[str]) -> Status:
         reduced = ledger.done_counts(REDUCE)
         events = ledger.events()[-10:]
         failures = ledger.failures()
-    names = about.get("stages") or [str(i) for i in range(len(items[0].regions) if items else 1)]
+    names = about.get("stages") or [str(i) for i in range(len(items[0].regions) if len(items) else 1)]
     last = len(names) - 1
-    failed = {f.unit.item for f in failures if f.final} | {i.index for i in items if i.problem}
+    failed = {f.unit.item for f in failures if f.final} | items.unusable
     done = sum(1 for stage, item in reduced if stage == last and item != WHOLE_RUN)
+    kinds = items.counts(items.sound)
     stages = {
-        name: Count(totals.regions.get(s, 0), sum(i.regions[s] for i in items if not i.problem))
+        name: Count(totals.regions.get(s, 0), sum(n * kind.regions[s] for kind, n in kinds))
         for s, name in enumerate(names)
     }
     regions = Count(sum(c.done for c in stages.values()), sum(c.total for c in stages.values()))
@@ -149,9 +152,10 @@ def _state(epoch: int, alive: bool, finished: bool, failed: int) -> str:
     return "stopped" if epoch else "planned"
 
 
-def _remaining(items: list[Item], failed: set[int], nbytes: int, rate: float) -> float:
+def _remaining(items: ItemTable, failed: set[int], nbytes: int, rate: float) -> float:
     """Time until all bytes are read at this rate [s]."""
-    wanted = sum(i.nbytes for i in items if i.index not in failed)
+    kinds = items.counts(~np.isin(items.indices, list(failed)))
+    wanted = sum(n * kind.nbytes for kind, n in kinds)
     return max(wanted - nbytes, 0) / rate if rate > 0 else float("nan")
 
 

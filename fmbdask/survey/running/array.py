@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
+import numpy as np
+
 from ...cluster.local import cores
 from ...errors import RunError
 from ...store.run.epochs import Reign, acquire_part
 from ...store.run.folder import RunFolder
-from ...store.run.items import Item
+from ...store.run.items import Item, ItemTable
 from ...store.run.journal import JournalWriter, journal_path
 from ...store.run.ledger import Ledger
 from ...store.run.units import REDUCE, WHOLE_RUN, Part, Record, Unit
@@ -105,13 +107,14 @@ def finish(path: str | os.PathLike[str], *, progress: Report | None = None) -> R
     folder = RunFolder.at(path)
     plan = Plan.load(folder.path)
     with Ledger.snapshot(folder) as ledger:
-        stage = _stage(ledger, len(plan.items[0].regions) if plan.items else 1)
+        stage = _stage(ledger, len(plan.items[0].regions) if len(plan.items) else 1)
         if stage is None:
             return look(folder)
         over = {item for s, item in ledger.done_counts(REDUCE) if s == stage}
         over |= {failure.unit.item for failure in ledger.failures(final=True)}
-        missing = [item for item in _taking_part(plan.items, ledger, stage) if item.index not in over]
-    if missing:
+        part = _taking_part(plan.items, ledger, stage)
+        missing = part.where(~np.isin(part.indices, list(over)))
+    if len(missing):
         names = ", ".join(item.name for item in missing[:SHOWN])
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise RunError(
@@ -138,10 +141,13 @@ def _stage(ledger: Ledger, stages: int) -> int | None:
     return next((stage for stage in range(stages) if (stage, WHOLE_RUN) not in done), None)
 
 
-def _taking_part(items: Sequence[Item], ledger: Ledger, stage: int) -> list[Item]:
+def _taking_part(items: ItemTable, ledger: Ledger, stage: int) -> ItemTable:
     """Items that take part in a stage."""
-    done = ledger.done_counts(REDUCE)
-    return [i for i in items if not i.problem and (stage == 0 or (stage - 1, i.index) in done)]
+    usable = items.usable
+    if not stage:
+        return usable
+    done = [item for s, item in ledger.done_counts(REDUCE) if s == stage - 1]
+    return usable.where(np.isin(usable.indices, done))
 
 
 class _Part:
@@ -152,10 +158,10 @@ class _Part:
         self._plan = Plan.load(folder.path)
         self._stage = _stage(ledger, len(make(self._plan.config).stages))
         items = _taking_part(self._plan.items, ledger, self._stage or 0)
-        self._items = [item for item in items if item.index % parts == part - 1]
+        self._items = items.where(items.indices % parts == part - 1)
         self._name, self._number = f"part-{part:05d}", (part * 1000 + reign.claim) * _NUMBERS
         self._costs = costs_of(self._plan)
-        self._maker = Maker(self, {item.index: item for item in self._items}, self._costs)
+        self._maker = Maker(self, self._items.by_index, self._costs)
         self._leftovers = Leftovers(folder)
         self._journal: JournalWriter | None = None
 
@@ -184,9 +190,11 @@ class _Part:
             policy=Policy(config.attempts),
             span=config.span_seconds,
         )
-        own = {item.index for item in self._items}
+        own = set(self._items.indices.tolist())
         regions = sum(n for (s, i), n in self.ledger.done_counts().items() if s == stage and i in own)
-        self._pace = Pace(sum(item.regions[stage] for item in self._items), len(self._items), regions)
+        self._pace = Pace(
+            sum(n * kind.regions[stage] for kind, n in self._items.counts()), len(self._items), regions
+        )
         try:
             with ThreadPoolExecutor(threads) as pool:
                 self._loop(pool, threads, asked, progress)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ...store.run.epochs import Reign
@@ -40,14 +40,14 @@ class Maker:
         All items of the run by index.
     costs : callable
         (stage, item) to the expected time of its units.
-    reduced : list of Item
+    reduced : sequence of Item
         For the reduction of the run: the items that were reduced.
     """
 
     chronicle: Knowledge
     items: Mapping[int, Item]
     costs: Callable[[int, Item], Costs]
-    reduced: list[Item] = field(default_factory=list)
+    reduced: Sequence[Item] = ()
 
     def __call__(self, number: int, assignment: Assignment, allowance: int) -> Task:
         """Make a task: its number is unique in the epoch, ``allowance`` the memory of its process [byte]."""

@@ -79,7 +79,7 @@ def look(folder: RunFolder, stopped: str = "") -> Run:
     with Ledger.snapshot(folder) as ledger:
         reduced = ledger.done_counts(REDUCE)
         failed = {f.unit.item for f in ledger.failures(final=True) if f.unit.item != WHOLE_RUN}
-    failed |= {item.index for item in items if item.problem}
-    last = len(items[0].regions) - 1 if items else 0
+    failed |= items.unusable
+    last = len(items[0].regions) - 1 if len(items) else 0
     done = sum(stage == last and item != WHOLE_RUN for stage, item in reduced)
     return Run(folder.path, len(items), done, len(failed), (last, WHOLE_RUN) in reduced, stopped)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...store.run.items import Item
+from ...store.run.items import Item, ItemTable
 from ...store.run.units import PREPARE, REDUCE, WHOLE_RUN, Unit
 from .policy import Policy, Setback, Verdict
 
@@ -154,8 +154,7 @@ class Schedule:
     ) -> None:
         self.stage, self.span = stage, span
         self.policy = policy or Policy()
-        self._items = items
-        self._place = {item.index: place for place, item in enumerate(items)}
+        self._items = ItemTable.of(items)
         self._costs, self._done = costs, done
         self._states = np.full(len(items), TODO, np.uint8)
         self._open: dict[int, _Open] = {}
@@ -163,11 +162,10 @@ class Schedule:
         self._cursor = 0
         self._history: dict[Unit, list[Setback]] = {}
         self._again: dict[Unit, _Again] = {}
-        for index in set(finished) & self._place.keys():
-            self._states[self._place[index]] = DONE
+        self._states[np.isin(self._items.indices, list(finished))] = DONE
         self._left = int(np.count_nonzero(self._states == TODO))
         for unit, setbacks in (failures or {}).items():
-            place = self._place.get(unit.item)
+            place = self._items.place(unit.item)
             if unit.stage == stage and place is not None and self._states[place] == TODO:
                 self._history[unit] = list(setbacks)
                 verdict = self.policy.judge(setbacks)
@@ -177,9 +175,7 @@ class Schedule:
                     self._again[unit] = _Again(verdict, 0.0)
         #: expected time of what is not in flight yet [s]
         self.remaining = sum(
-            costs(item).whole(item.regions[stage])
-            for item, state in zip(items, self._states, strict=True)
-            if state == TODO
+            n * costs(kind).whole(kind.regions[stage]) for kind, n in self._items.counts(self._states == TODO)
         )
 
     @property
@@ -190,17 +186,17 @@ class Schedule:
     @property
     def of_items(self) -> bool:
         """Whether it is of items, not of the reduction of the run."""
-        return WHOLE_RUN not in self._place
+        return self._items.place(WHOLE_RUN) is None
 
     @property
-    def done_items(self) -> list[Item]:
+    def done_items(self) -> ItemTable:
         """The items that were reduced."""
-        return [self._items[int(p)] for p in np.flatnonzero(self._states == DONE)]
+        return self._items.where(self._states == DONE)
 
     @property
-    def failed_items(self) -> list[Item]:
+    def failed_items(self) -> ItemTable:
         """The items that failed."""
-        return [self._items[int(p)] for p in np.flatnonzero(self._states == FAILED)]
+        return self._items.where(self._states == FAILED)
 
     @property
     def done_count(self) -> int:
@@ -325,16 +321,23 @@ class Schedule:
         for index in sorted(self._ready):
             yield self._open[index]
         while self._cursor < len(self._items):
-            item = self._items[self._cursor]
+            index = int(self._items.indices[self._cursor])
             self._cursor += 1
-            known = item.index in self._open
-            opened = self._opened(item.index)
-            if opened is not None and not known and item.index in self._ready:
+            known = index in self._open
+            opened = self._opened(index)
+            if opened is not None and not known and index in self._ready:
                 yield opened
+
+    def _place(self, index: int) -> int:
+        """Where an item of this stage is."""
+        place = self._items.place(index)
+        if place is None:
+            raise KeyError(index)
+        return place
 
     def _opened(self, index: int) -> _Open | None:
         """The state of an item in work, loaded when it is first asked for; None if it is done or failed."""
-        place = self._place[index]
+        place = self._place(index)
         if index not in self._open and self._states[place] < DONE:
             item = self._items[place]
             opened = _Open(item, self._costs(item), item.regions[self.stage])
@@ -351,7 +354,7 @@ class Schedule:
 
     def _close(self, index: int, state: int) -> None:
         """An item is done or failed: nothing more of it is begun."""
-        place = self._place[index]
+        place = self._place(index)
         if self._states[place] >= DONE:
             return
         self._states[place] = state

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from ...cluster.protocol import Cluster
-from ...store.run.items import Item
+from ...store.run.items import Item, ItemTable
 from ...store.run.ledger import Failure
 from ...store.run.units import PREPARE, REDUCE, WHOLE_RUN, Unit
 from ..config import SurveyConfig
@@ -59,10 +59,12 @@ class Stages:
         progress: Report | None = None,
     ) -> None:
         self.chronicle, self.pipeline, self.config, self.costs = chronicle, pipeline, config, costs
-        self._usable = self.items = [item for item in items if not item.problem]
-        self.maker = Maker(chronicle, {item.index: item for item in items}, costs)
+        table = ItemTable.of(items)
+        self._usable = self.items = table.usable
+        self.maker = Maker(chronicle, table.by_index, costs)
         unusable = len(items) - len(self.items)
-        self.pace = Pace(sum(i.units for i in self.items), len(items), failed=unusable, unusable=unusable)
+        regions = sum(n * kind.units for kind, n in self.items.counts())
+        self.pace = Pace(regions, len(items), failed=unusable, unusable=unusable)
         self.coordinator = Coordinator(
             chronicle,
             cluster,
