@@ -97,6 +97,12 @@ class Stage(Protocol):
     name : str
     resources : mapping
         What a worker must offer, ``{"GPU": 1}``.
+
+    Notes
+    -----
+    A stage may have two methods more. ``seconds_of_run(items)`` says what :meth:`reduce_run` takes [s], where
+    it is long. ``rehearse(products, target, context)`` is called instead of it when a plan measures a few
+    regions, with what these gave: it makes, quickly, what the next stage needs of it.
     """
 
     @property

@@ -123,7 +123,12 @@ class Measurer:
                     continue
                 budget = self.seconds if seconds is None else seconds
                 found.append(self._stage(number, stage, item, folder, products, target, budget))
-                products |= {stage.name: target, f"{stage.name}.run": target}
+                whole = target
+                if hasattr(stage, "rehearse"):
+                    whole = Path(scratch) / f"run-{number}"
+                    whole.mkdir()
+                    stage.rehearse([(item, target)], whole, Context(folder, products))
+                products |= {stage.name: target, f"{stage.name}.run": whole}
         return found
 
     def _stage(

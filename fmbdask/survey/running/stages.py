@@ -135,19 +135,25 @@ class Stages:
         return Schedule(
             stage,
             [whole_run(stage)],
-            costs=lambda _: Costs(0.0, 0.0, 0.01 * len(self.maker.reduced)),
+            costs=lambda _: Costs(0.0, 0.0, self.seconds_of_run(stage)),
             done=lambda _: [PREPARE],
             finished=[item for s, item in ledger.done_counts(REDUCE) if (s, item) == (stage, WHOLE_RUN)],
             failures=setbacks(ledger.failures()),
             policy=Policy(self.config.attempts),
         )
 
+    def seconds_of_run(self, stage: int) -> float:
+        """Expected time of the reduction of the run: what the stage says where it says it [s]."""
+        said = getattr(self.pipeline.stages[stage], "seconds_of_run", None)
+        return 0.01 * len(self.maker.reduced) if said is None else float(said(self.maker.reduced))
+
     def deadline(self, unit: Unit) -> float:
         """Longest time that a unit may take [s]."""
         given = self.config.region_deadline
         least = LEAST if given == "auto" else given
         if unit.item == WHOLE_RUN:
-            return LEAST + max(least, EACH * len(self.maker.reduced))
+            expected = TIMES * self.seconds_of_run(unit.stage)
+            return LEAST + max(least, EACH * len(self.maker.reduced), expected)
         expected = self.costs(unit.stage, self.maker.items[unit.item]).of(unit)
         return least if given != "auto" and unit.kind == "map" else max(least, TIMES * expected)
 
