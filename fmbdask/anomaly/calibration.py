@@ -77,6 +77,22 @@ class Calibration:
         p = np.where(scores > self.bulk[-1], (1.0 - TAIL_FROM) * tail, 1.0 - below)
         return np.where(np.isnan(scores), np.nan, np.clip(p, LEAST, 1.0))
 
+    def quantile(self, probability: float) -> float:
+        """Score that a share ``probability``, in [0, 1), of ordinary objects does not exceed.
+
+        Examples
+        --------
+        >>> scores = Calibration.fit(np.random.default_rng(0).normal(size=10_000))
+        >>> float(scores.p_value(np.array([scores.quantile(0.99)])).round(6)[0])
+        0.01
+        """
+        if probability <= TAIL_FROM:
+            return float(np.interp(probability, np.linspace(0.0, TAIL_FROM, len(self.bulk)), self.bulk))
+        left = (1.0 - probability) / (1.0 - TAIL_FROM)
+        if abs(self.shape) < 1e-9:
+            return float(self.bulk[-1] - self.scale * np.log(left))
+        return float(self.bulk[-1] + self.scale * (left**-self.shape - 1.0) / self.shape)
+
     def sigma(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores in deviations from the mean of the calibration."""
         return (scores - self.mean) / (self.deviation or 1.0)
