@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import ramps, survey
+    from .store.embeddings import open_embeddings
     from .store.ramps import open_ramp
 
-__all__ = ["open_ramp", "ramps", "survey"]
+__all__ = ["open_embeddings", "open_ramp", "ramps", "survey"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "open_ramp":
         return import_module(".store.ramps", __name__).open_ramp
+    if name == "open_embeddings":
+        return import_module(".store.embeddings", __name__).open_embeddings
     if name in __all__:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
