@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fmbdask.cli import bench, cluster, config, ramps, survey
+from fmbdask.cli import bench, cluster, config, embeddings, ramps, survey
 from fmbdask.cli.elsewhere import WORDS
 from fmbdask.errors import FmbdaskError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     epilog="Example: fmbdask demo, then open demo/report.html",
 )
 app.add_typer(ramps.app, name="ramps")
+app.add_typer(embeddings.app, name="embeddings")
 app.add_typer(survey.app, name="survey")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(config.app, name="config")
