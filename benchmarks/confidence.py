@@ -25,8 +25,8 @@ from fmbdask.ramps.config import DetectionConfig
 from fmbdask.ramps.detector import as_ramp, describe
 from fmbdask.ramps.prepare import prepare
 from fmbdask.ramps.simulation import make_exposure, match
-from fmbdask.survey.bench.judge import EVERY
 from fmbdask.survey.bench.settings import SETTINGS
+from fmbdask.survey.bench.truth.judge import EVERY
 
 #: Far from the seeds that judge.
 FIRST_SEED = 90001

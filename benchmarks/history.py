@@ -9,7 +9,7 @@ import argparse
 
 import pandas as pd
 
-from fmbdask.survey.bench.remembered import remembered
+from fmbdask.survey.bench.truth.remembered import remembered
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 import fmbdask
-from fmbdask.survey.bench.environment import READY, cache_folder
-from fmbdask.survey.bench.real import HEADING, real_steps
+from fmbdask.survey.bench.peers.environment import READY, cache_folder
+from fmbdask.survey.bench.peers.real import HEADING, real_steps
 
 
 def main() -> None:

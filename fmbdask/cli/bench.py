@@ -1,11 +1,11 @@
-"""`fmbdask bench`: how fast this machine is, and how good the detector."""
+"""`fmbdask bench`: how fast this machine is, how surveys scale, and how good the detector is."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -14,6 +14,7 @@ from fmbdask.cli.progress import progress
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and quality on this machine.")
 
+Number = TypeVar("Number", int, float)
 Quick = Annotated[bool, typer.Option("--quick", help="A small version, in less than a minute.")]
 
 
@@ -36,7 +37,7 @@ def kernels(
     from rich.console import Console
     from rich.table import Table
 
-    from fmbdask.survey.bench import kernels as measure
+    from fmbdask.survey.bench.kernels import kernels as measure
 
     rows = measure(frames, size)
     if as_json:
@@ -63,7 +64,7 @@ def truth(
     """Hold the detector against simulated exposures, and its false-alarm rate against clean ramps."""
     if submitted(cluster, slurm):
         return
-    from fmbdask.survey.bench.truth import plan_of, truth_files
+    from fmbdask.survey.bench.truth.run import plan_of, truth_files
 
     with progress() as report:
         text, paths = truth_files(plan_of(quick, seeds, ramps), out, report)
@@ -85,10 +86,106 @@ def peers(
     """Search the same exposures with stcal and ohana, in an environment of their own that is built once."""
     if submitted(cluster, slurm):
         return
-    from fmbdask.survey.bench.peers import peers_files
+    from fmbdask.survey.bench.peers.compare import peers_files
 
     with progress() as report:
         text, paths = peers_files(out, quick=quick, env=env, report=report)
     typer.echo(text)
     for path in paths:
         typer.echo(path)
+
+
+@app.command(
+    epilog="Example: fmbdask bench scaling --task sleep --task compute --workers 1,2,4,8 -o scaling. "
+    "Saturation: fmbdask bench scaling --mode saturation --slots 100,1000 --task-seconds 10,1 -o scaling"
+)
+def scaling(
+    cluster: Annotated[
+        str, typer.Option("--cluster", help="local, threads, or the YAML file of a Slurm.", metavar="CLUSTER")
+    ] = "local",
+    workers: Annotated[
+        str | None, typer.Option("--workers", help="Numbers of workers, from few to many.", metavar="N,N,...")
+    ] = None,
+    slots: Annotated[
+        str | None,
+        typer.Option("--slots", help="With --mode saturation: numbers of threads.", metavar="N,N,..."),
+    ] = None,
+    task_seconds: Annotated[
+        str | None, typer.Option("--task-seconds", help="Lengths of a task [s].", metavar="S,S,...")
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode",
+            help="weak: work grows with the workers; strong: the same work for all; saturation: sleeping tasks "
+            "on many threads of few processes, until the scheduler is what limits.",
+        ),
+    ] = "weak",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            help="sleep, compute (arithmetic), memory (arrays larger than caches), io (files in the folder of "
+            "the run) or ramps (detection on simulated exposures); again for several.",
+        ),
+    ] = None,
+    repeat: Annotated[int | None, typer.Option(min=1, help="Runs of each; tables show medians.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Work of each thread in a run, at least five tasks [s].")
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="With --mode saturation: processes that share the threads.")
+    ] = 4,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder of table, figures and rows; workers must see it.")
+    ] = Path("bench"),
+    quick: Quick = False,
+) -> None:
+    """Measure how surveys scale: through plan, coordinator, workers and journals, as a run does.
+
+    Prints efficiency, throughput with the Universal Scalability Law, and where the time went; appends a row a
+    run to DIR/scaling.csv, which `fmbdask bench compare` reads.
+    """
+    from fmbdask.survey.bench.scaling.session import plan_of
+    from fmbdask.survey.bench.scaling.session import scaling as measure
+
+    if (slots is not None) != (mode == "saturation") and (slots or workers):
+        raise typer.BadParameter("--slots belongs to --mode saturation, --workers to the others")
+    made = plan_of(
+        cluster, mode, task, numbers(slots or workers, int), numbers(task_seconds, float), repeat, seconds,
+        processes, quick,
+    )  # fmt: skip
+    with progress() as report:
+        text, paths = measure(made, out, report)
+    typer.echo(text)
+    for path in paths:
+        typer.echo(path)
+
+
+@app.command(epilog="Example: fmbdask bench compare before/scaling.csv after/scaling.csv")
+def compare(
+    before: Annotated[Path, typer.Argument(help="Rows of before.", metavar="A.csv")],
+    after: Annotated[Path, typer.Argument(help="Rows of after.", metavar="B.csv")],
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="By how much something may be slower: .1 is 10 %.")
+    ] = 0.1,
+) -> None:
+    """Say what got slower or faster between two files of rows, with its uncertainty from the repeats.
+
+    Exit status 1 if something is slower by more than the tolerance, and its interval leaves no doubt that it
+    is slower.
+    """
+    from fmbdask.survey.bench.scaling.comparing import compare_files, describe
+
+    found = compare_files(before, after, tolerance)
+    typer.echo(describe(found, tolerance))
+    if (found["verdict"] == "slower").any():
+        raise typer.Exit(1)
+
+
+def numbers(text: str | None, kind: type[Number]) -> tuple[Number, ...] | None:
+    """Numbers separated by commas."""
+    try:
+        return None if text is None else tuple(kind(word) for word in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text} are no numbers: write them like 1,2,4,8") from None

@@ -16,18 +16,26 @@ from typer.testing import CliRunner
 from fmbdask.cli.app import app
 from fmbdask.errors import ConfigError, InputError
 from fmbdask.ramps.simulation import Truth
-from fmbdask.survey.bench import environment, kernels
-from fmbdask.survey.bench.environment import Peers, peer_environment
-from fmbdask.survey.bench.grouping import events_of_flags
-from fmbdask.survey.bench.ideal import ideal_error
-from fmbdask.survey.bench.judge import snowball_cover
-from fmbdask.survey.bench.measure import make_problem
-from fmbdask.survey.bench.peers import Tool, compare, tools
-from fmbdask.survey.bench.peers_figure import peers_figure
-from fmbdask.survey.bench.report import printed
+from fmbdask.survey.bench.kernels import kernels
+from fmbdask.survey.bench.kernels.measure import make_problem
+from fmbdask.survey.bench.kernels.vectorised import vectorised_features
+from fmbdask.survey.bench.peers import environment
+from fmbdask.survey.bench.peers.compare import Tool, compare, tools
+from fmbdask.survey.bench.peers.environment import Peers, peer_environment
+from fmbdask.survey.bench.peers.figure import peers_figure
+from fmbdask.survey.bench.peers.grouping import events_of_flags
 from fmbdask.survey.bench.settings import CLEAN, FRAME_TIME, SETTINGS
-from fmbdask.survey.bench.truth import Plan, completeness_by, median_and_worst, plan_of, reliability, truth
-from fmbdask.survey.bench.vectorised import vectorised_features
+from fmbdask.survey.bench.truth.ideal import ideal_error
+from fmbdask.survey.bench.truth.judge import snowball_cover
+from fmbdask.survey.bench.truth.report import printed
+from fmbdask.survey.bench.truth.run import (
+    Plan,
+    completeness_by,
+    median_and_worst,
+    plan_of,
+    reliability,
+    truth,
+)
 from fmbdask.survey.bench.write import as_text, write_tables
 
 
@@ -253,7 +261,7 @@ def test_command_writes_truth(
 ) -> None:
     plans: list[Plan] = []
     monkeypatch.setattr(
-        "fmbdask.survey.bench.truth.truth", lambda plan, report: plans.append(plan) or measured
+        "fmbdask.survey.bench.truth.run.truth", lambda plan, report: plans.append(plan) or measured
     )
     result = CliRunner().invoke(app, ["bench", "truth", "--quick", "-o", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output

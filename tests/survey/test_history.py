@@ -15,7 +15,7 @@ from fmbdask.errors import InputError
 from fmbdask.ramps.simulation import SimulationConfig
 from fmbdask.store.catalog import read_table
 from fmbdask.store.products import open_products
-from fmbdask.survey.bench.remembered import remembered
+from fmbdask.survey.bench.truth.remembered import remembered
 from fmbdask.survey.exposures.history import build_history, load_history
 from fmbdask.survey.exposures.simulate import simulate_survey
 from fmbdask.survey.exposures.work import Remembered, detect_exposures

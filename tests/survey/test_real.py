@@ -11,8 +11,8 @@ import xarray as xr
 import fmbdask
 from fmbdask.errors import InputError
 from fmbdask.ramps.detect import detect
-from fmbdask.survey.bench.environment import READY, cache_folder
-from fmbdask.survey.bench.real import STEPS, put_steps, real_steps, scatter
+from fmbdask.survey.bench.peers.environment import READY, cache_folder
+from fmbdask.survey.bench.peers.real import STEPS, put_steps, real_steps, scatter
 
 MIRI = "ramps/MIRI_5582_89_S_20180308-010230_SCE1_pipe.fits"
 #: What stcal 1.20's two-point difference at 4 sigma found of the same steps (`benchmarks/real.py`, 4 passes),

@@ -27,12 +27,12 @@ from fmbdask.ramps.simulation import (
     plan_exposure,
 )
 
+from ..settings import FIRST_SEED, SETTINGS, Setting
+from ..truth.judge import owners
+from ..write import as_text, write_tables
 from .environment import Peers, peer_environment, run
+from .figure import peers_figure
 from .grouping import events_of_flags, events_of_ohana
-from .judge import owners
-from .peers_figure import peers_figure
-from .settings import FIRST_SEED, SETTINGS, Setting
-from .write import as_text, write_tables
 
 Report = Callable[[int, int, str], None]
 Size = tuple[int, int, int]

@@ -17,7 +17,7 @@ from fmbdask_kernels.telegraph import fit_telegraph
 from fmbdask_kernels.temporal import temporal_features
 from numpy.typing import NDArray
 
-from fmbdask.survey.bench.vectorised import vectorised_features
+from fmbdask.survey.bench.kernels.vectorised import vectorised_features
 
 #: 4000 cosmic rays of eight pixels on 2048 x 2048, the most that configs/ramps/simulate_ohana.yaml draws, and
 #: the share of telegraph pixels of an H2RG at 160 K.

@@ -19,7 +19,7 @@ from fmbdask.ramps.prior import expect
 from fmbdask.ramps.simulation import Truth, make_exposure
 from fmbdask.ramps.simulation.streams import log_uniform
 
-from .settings import FIRST_SEED, FRAME_TIME, SETTINGS
+from ..settings import FIRST_SEED, FRAME_TIME, SETTINGS
 
 Report = Callable[[int, int, str], None]
 

@@ -16,7 +16,7 @@ def printed(tables: Tables) -> Printed:
     Parameters
     ----------
     tables : mapping
-        From :func:`fmbdask.survey.bench.truth.truth`.
+        From :func:`fmbdask.survey.bench.truth.run.truth`.
 
     Returns
     -------

@@ -13,13 +13,13 @@ import pandas as pd
 from fmbdask.ramps.detect import detect
 from fmbdask.ramps.simulation import make_exposure
 
+from ..settings import CLEAN, FIRST_SEED, SETTINGS, Noise, Setting
+from ..write import as_text, write_tables
 from .clean import false_alarms, single_steps
 from .figures import figures
 from .judge import Judged, judge
 from .report import printed
-from .settings import CLEAN, FIRST_SEED, SETTINGS, Noise, Setting
 from .slopes import judge_slopes
-from .write import as_text, write_tables
 
 Report = Callable[[int, int, str], None]
 Size = tuple[int, int, int]

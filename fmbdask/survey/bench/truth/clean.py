@@ -13,7 +13,7 @@ from fmbdask.ramps.detect import Detection, detect
 from fmbdask.ramps.history import poisson_interval
 from fmbdask.ramps.simulation import Exposure, make_exposure, plan_exposure
 
-from .settings import FIRST_SEED, Noise
+from ..settings import FIRST_SEED, Noise
 
 #: False-alarm rates that are stated.
 STATED = (1e-3, 1e-4, 1e-5)
