@@ -117,16 +117,16 @@ def scaling(
         str,
         typer.Option(
             "--mode",
-            help="weak: work grows with the workers; strong: the same work for all; saturation: sleeping tasks "
-            "on many threads of few processes, until the scheduler is what limits.",
+            help="weak: work grows with the workers; strong: the same work for all; saturation: sleeping "
+            "tasks on many threads of few processes, until the scheduler is what limits.",
         ),
     ] = "weak",
     task: Annotated[
         list[str] | None,
         typer.Option(
             "--task",
-            help="sleep, compute (arithmetic), memory (arrays larger than caches), io (files in the folder of "
-            "the run) or ramps (detection on simulated exposures); again for several.",
+            help="sleep, compute (arithmetic), memory (arrays larger than caches), io (files in the folder "
+            "of the run) or ramps (detection on simulated exposures); again for several.",
         ),
     ] = None,
     repeat: Annotated[int | None, typer.Option(min=1, help="Runs of each; tables show medians.")] = None,
