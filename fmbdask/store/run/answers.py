@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .units import Part, Unit
+from .units import REDUCE, Part, Unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,13 +53,14 @@ class Event(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums over the units that ended: regions of each stage, bytes read, thread seconds.
+    """Sums over the units that ended: regions and reduced items of each stage, bytes read, thread seconds.
 
     ``recent_bytes`` were read by the units that ended within the last ``recent_span`` seconds; ``last`` is
     when the last one ended.
     """
 
     regions: Mapping[int, int]
+    reduced: Mapping[int, int]
     nbytes: int
     seconds: float
     recent_bytes: int
@@ -122,15 +123,22 @@ class Answers:
 
     def totals(self, since: float) -> Totals:
         """Sum up what ended; the recent past begins at ``since`` [s since 1970]."""
-        regions = dict(self._db.execute("SELECT stage, count(*) FROM ended WHERE region >= 0 GROUP BY stage"))
-        nbytes, seconds, last = self._db.execute(
-            "SELECT coalesce(sum(nbytes), 0), coalesce(sum(seconds), 0), coalesce(max(time), 0) FROM ended"
-        ).fetchone()
-        recent, first = self._db.execute(
-            "SELECT coalesce(sum(nbytes), 0), min(time - seconds) FROM ended WHERE time >= ?", (since,)
-        ).fetchone()
-        span = 0.0 if first is None else last - max(first, since)
-        return Totals(regions, nbytes, seconds, recent, span, last)
+        rows = self._db.execute(  # all in one pass: there may be tens of millions
+            "SELECT stage, sum(region >= 0), sum(nbytes), sum(seconds), max(time), "
+            "sum(iif(time >= ?1, nbytes, 0)), min(iif(time >= ?1, time - seconds, NULL)), "
+            f"sum(region = {REDUCE} AND item >= 0) FROM ended GROUP BY stage", (since,),
+        ).fetchall()  # fmt: skip
+        last = max((row[4] for row in rows), default=0)
+        begins = [row[6] for row in rows if row[6] is not None]
+        return Totals(
+            regions={row[0]: row[1] for row in rows if row[1]},
+            reduced={row[0]: row[7] for row in rows if row[7]},
+            nbytes=sum(row[2] for row in rows),
+            seconds=sum(row[3] for row in rows),
+            recent_bytes=sum(row[5] for row in rows),
+            recent_span=last - max(min(begins), since) if begins else 0.0,
+            last=last,
+        )
 
     def timings(self) -> pd.DataFrame:
         """One row a unit that ended: where and how long it ran, what it read and the memory it took."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import eq
 from pathlib import Path
 from typing import Any, overload
 
@@ -207,7 +208,7 @@ class ItemTable(Sequence[Item]):
             yield from self._some(slice(start, start + _ROWS))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_same, self, other))
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -279,10 +280,6 @@ class _ByIndex(Mapping[int, Item]):
 
     def __len__(self) -> int:
         return len(self._table)
-
-
-def _same(one: Item, other: object) -> bool:
-    return one == other
 
 
 def _text(values: Any) -> pa.LargeStringArray:

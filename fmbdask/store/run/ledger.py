@@ -123,11 +123,13 @@ class Ledger(Answers):
             If a journal cannot be read.
         """
         memory = sqlite3.connect(":memory:")
-        if folder.ledger_file.is_file() and sealed(folder.ledger_file) is not False:
+        intact = sealed(folder.ledger_file) if folder.ledger_file.is_file() else False
+        if intact is not False:
             try:
                 with closing(connect(folder.ledger_file, read_only=True)) as source:
                     source.backup(memory)
-                memory.execute("SELECT count(*), sum(length) FROM ended").fetchone()  # reads every page of it
+                if not intact:  # reads every page of it
+                    memory.execute("SELECT count(*), sum(length) FROM ended").fetchone()
                 ledger = Ledger(folder, memory)
                 ledger.update()
                 return ledger

@@ -108,13 +108,13 @@ def status(path: str | os.PathLike[str]) -> Status:
     items = read_items(folder.items_file)
     with Ledger.snapshot(folder) as ledger:
         totals = ledger.totals(since=time.time() - RECENT)
-        reduced = ledger.done_counts(REDUCE)
         events = ledger.events()[-10:]
         failures = ledger.failures()
-    names = about.get("stages") or [str(i) for i in range(len(items[0].regions) if len(items) else 1)]
-    last = len(names) - 1
+        names = about.get("stages") or [str(i) for i in range(len(items[0].regions) if len(items) else 1)]
+        last = len(names) - 1
+        finished = REDUCE in ledger.done(last, WHOLE_RUN)
     failed = {f.unit.item for f in failures if f.final} | items.unusable
-    done = sum(1 for stage, item in reduced if stage == last and item != WHOLE_RUN)
+    done = totals.reduced.get(last, 0)
     kinds = items.counts(items.sound)
     stages = {
         name: Count(totals.regions.get(s, 0), sum(n * kind.regions[s] for kind, n in kinds))
@@ -122,7 +122,6 @@ def status(path: str | os.PathLike[str]) -> Status:
     }
     regions = Count(sum(c.done for c in stages.values()), sum(c.total for c in stages.values()))
     owner = owner_of(folder.epochs)
-    finished = (last, WHOLE_RUN) in reduced
     rate = totals.recent_bytes / totals.recent_span if totals.recent_span > 0 else float("nan")
     return Status(
         path=str(folder.path),
