@@ -2,9 +2,9 @@
 
     python benchmarks/million.py [REGIONS] [--each REGIONS_PER_EXPOSURE] [-o FOLDER]
 
-The inputs are a manifest with shapes: only those that the plan measures exist. The coordinator is the real
-one; in the place of workers, processes write the journals that workers would write, through the same
-functions, and leave the work itself out. Each step runs in a process of its own, so that its memory can be told.
+The inputs are a manifest with shapes: only those that the plan measures exist. Coordinator, scheduler and
+worker processes are the real ones, but workers leave the work itself out: they write the journals and return
+the results that they would. Each step runs in a process of its own, so that its memory can be told.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import fmbdask.survey.running.working as working
+from fmbdask.cluster.config import ClusterConfig
+from fmbdask.cluster.opening import open_cluster
 from fmbdask.regions import edge_for
 from fmbdask.store.run.folder import RunFolder
 from fmbdask.store.run.journal import JournalWriter, task_journal
@@ -40,12 +39,13 @@ from fmbdask.survey.planning.calibrate import Calibration, Sample, kind_of
 from fmbdask.survey.planning.plan import Plan
 from fmbdask.survey.planning.plan import plan as make_plan
 from fmbdask.survey.reporting.status import status
+from fmbdask.survey.running import flights, working
 from fmbdask.survey.running.stages import Stages
 from fmbdask.survey.worker.task import Task, TaskResult
 
 #: Reads of an exposure; short, so that those that are measured are quick.
 FRAMES = 16
-#: Slots of the coordinator; processes that write journals.
+#: Threads of all workers, and their processes.
 SLOTS, WRITERS = 64, 2
 #: What a region hands to the reduction, and a product's size [byte].
 PART, PRODUCT = 60_000, 400_000
@@ -109,36 +109,9 @@ def do(task: Task) -> TaskResult:
     return TaskResult(tuple(records), folder.relative(journal), journal.stat().st_size)
 
 
-class Pretended:
-    """A cluster whose workers only write journals; see :class:`fmbdask.cluster.protocol.Cluster`."""
-
-    name = "pretended"
-
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        submit = lambda function, task, **options: pool.submit(do, task)  # noqa: E731
-        workers = {f"tcp://10.0.0.{n}:4000": {"name": str(n)} for n in range(SLOTS)}
-        self.client = SimpleNamespace(submit=submit, scheduler_info=lambda **_: {"workers": workers})
-
-    def slots(self, resources: Mapping[str, float] | None = None) -> int:
-        return SLOTS
-
-    def wanted(self) -> int:
-        return SLOTS
-
-    def top_up(self) -> list[str]:
-        return []
-
-    def larger(self) -> bool:
-        return False
-
-    def resources(self, task: Mapping[str, float], alone: bool, large: bool) -> dict[str, float]:
-        return {}
-
-    def jobs(self) -> list[str]:
-        return []
-
-    def allowance(self, large: bool = False) -> int:
-        return 0
+def install() -> None:
+    """Let the worker process that calls this write journals and do nothing else."""
+    flights.run_task = do
 
 
 def plan(folder: Path, assume: bool) -> Iterator[tuple[str, float]]:
@@ -170,21 +143,26 @@ def plan(folder: Path, assume: bool) -> Iterator[tuple[str, float]]:
 
 def coordinate(folder: Path) -> Iterator[tuple[str, float]]:
     """Let the coordinator have all exposures done; all but the reduction of the run."""
-    with ProcessPoolExecutor(WRITERS) as pool:
-        pool.submit(time.sleep, 0).result()
+    begin = time.perf_counter()
+    site = ClusterConfig(kind="local", workers=WRITERS, threads=SLOTS // WRITERS)
+    with (
+        open_cluster(site, memory=10**9, log_folder=folder / "run" / "logs") as there,
+        working.reigning(RunFolder(folder / "run")) as chronicle,
+    ):
+        there.client.run(install)
+        yield "start of workers", time.perf_counter() - begin
+        begin = time.perf_counter()
+        made = Plan.load(folder / "run")
+        stages = Stages(
+            chronicle, there, make(made.config), made.items, made.config,
+            costs=working.costs_of(made), asked=lambda: "",
+        )  # fmt: skip
+        schedule = stages.schedule(0)
+        yield "begin", time.perf_counter() - begin
         begin, cpu = time.perf_counter(), time.process_time()
-        with working.reigning(RunFolder(folder / "run")) as chronicle:
-            made = Plan.load(folder / "run")
-            stages = Stages(
-                chronicle, Pretended(pool), make(made.config), made.items, made.config,
-                costs=working.costs_of(made), asked=lambda: "",
-            )  # fmt: skip
-            schedule = stages.schedule(0)
-            yield "begin", time.perf_counter() - begin
-            begin, cpu = time.perf_counter(), time.process_time()
-            stages.coordinator.work(schedule, {})
-            yield "marks", time.perf_counter() - begin
-            yield "marks, CPU of the coordinator", time.process_time() - cpu
+        stages.coordinator.work(schedule, {})
+        yield "marks", time.perf_counter() - begin
+        yield "marks, CPU of the coordinator", time.process_time() - cpu
 
 
 def resume(folder: Path) -> Iterator[tuple[str, float]]:
