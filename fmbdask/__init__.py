@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import ramps, survey
+    from . import anomaly, ramps, survey
     from .store.embeddings import open_embeddings
     from .store.ramps import open_ramp
 
-__all__ = ["open_embeddings", "open_ramp", "ramps", "survey"]
+__all__ = ["anomaly", "open_embeddings", "open_ramp", "ramps", "survey"]
 
 
 def __getattr__(name: str) -> Any:

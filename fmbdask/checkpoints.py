@@ -23,6 +23,8 @@ from .errors import InputError
 META, ARRAYS = "model.json", "arrays.safetensors"
 #: Version of the layout of these folders.
 LAYOUT = 1
+#: Most bytes of ``model.json``: what is larger is none.
+MOST_META = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -84,27 +86,52 @@ def load_checkpoint(folder: str | os.PathLike[str], kind: str | None = None) -> 
     InputError
         If it is missing, damaged, of a later version, or of another kind.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     path = Path(folder)
-    try:
-        head = json.loads((path / META).read_text(encoding="utf-8"))
-        content = (path / ARRAYS).read_bytes()
-        found, layout, digest, meta = (head[key] for key in ("kind", "layout", "sha256", "meta"))
-    except FileNotFoundError:
-        raise InputError(f"{path} holds no saved model: give a folder with {META} and {ARRAYS}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path / META} cannot be read ({error}): train the model again") from None
+    found, layout, digest, meta = _read_head(path)
     if layout != LAYOUT:
         raise InputError(
             f"{path} was written by another version of fmbdask (layout {layout}): train it again"
         )
     if kind is not None and found != kind:
         raise InputError(f"{path} holds a model of kind {found}, not {kind}: give another folder")
+    try:
+        content = (path / ARRAYS).read_bytes()
+    except FileNotFoundError:
+        raise _absent(path) from None
+    except OSError as error:
+        raise InputError(f"{path / ARRAYS} cannot be read ({error.strerror}): check it") from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{path / ARRAYS} is damaged: train the model again or restore it from a copy")
+    return Checkpoint(found, _arrays(path, content), meta)
+
+
+def _read_head(path: Path) -> tuple[str, int, str, dict[str, Any]]:
+    """What ``model.json`` says, each of the type it must have."""
     try:
-        return Checkpoint(found, load(content), meta)
-    except SafetensorError as error:
+        if (path / META).stat().st_size > MOST_META:
+            raise ValueError("it is far too large")
+        head = json.loads((path / META).read_text(encoding="utf-8"))
+        kind, layout, digest, meta = (head[key] for key in ("kind", "layout", "sha256", "meta"))
+        for value, expected in ((kind, str), (layout, int), (digest, str), (meta, dict)):
+            if not isinstance(value, expected):
+                raise TypeError(f"{value!r:.40} is no {expected.__name__}")
+    except (FileNotFoundError, NotADirectoryError):
+        raise _absent(path) from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path / META} cannot be read ({error}): train the model again") from None
+    return kind, layout, digest, meta
+
+
+def _arrays(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(content))
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        # a type that NumPy does not have, say
         raise InputError(f"{path / ARRAYS} is damaged ({error}): train the model again") from None
+
+
+def _absent(path: Path) -> InputError:
+    return InputError(f"{path} holds no saved model: give a folder with {META} and {ARRAYS}")

@@ -1,1 +1,61 @@
 """Anomalous objects among embeddings and other vectors: one protocol for all detectors."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cosine import Cosine
+    from .detector import Detector
+    from .lazy import skipped
+    from .mahalanobis import Mahalanobis
+    from .residual import Residual
+
+__all__ = ["Cosine", "Detector", "Mahalanobis", "Residual", "load", "skipped"]
+
+#: Public name -> module of this room.
+_MODULES = {
+    "Cosine": "cosine",
+    "Detector": "detector",
+    "Mahalanobis": "mahalanobis",
+    "Residual": "residual",
+    "skipped": "lazy",
+}
+#: What a saved detector calls itself -> name of its class.
+_KINDS = {
+    "cosine": "Cosine",
+    "mahalanobis": "Mahalanobis",
+    "residual": "Residual",
+}
+
+
+def load(folder: str | os.PathLike[str]) -> Detector:
+    """Load a saved detector of any kind.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, it is damaged, or it is no detector.
+    """
+    from ..checkpoints import load_checkpoint
+    from ..errors import InputError
+
+    saved = load_checkpoint(folder)
+    if saved.kind not in _KINDS:
+        raise InputError(f"{folder} holds a model of kind {saved.kind}, no detector: give another folder")
+    detector: Detector = __getattr__(_KINDS[saved.kind]).restored(saved, folder)
+    return detector
+
+
+def __getattr__(name: str) -> Any:
+    """Import modules when their names are first asked for."""
+    from importlib import import_module
+
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

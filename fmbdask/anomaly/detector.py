@@ -19,13 +19,22 @@ from numpy.typing import NDArray
 
 from ..checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ..errors import InputError
-from .calibration import Calibration
-from .objects import OBJECT, Data, Objects, usable
+from .calibration import FEWEST, TAIL_FROM, Calibration
+from .lazy import score_lazily
+from .matching import objects_for
+from .objects import OBJECT, Data, Objects
+from .reading import summary_of
 from .rows import Rows
-from .summary import Summary, merge_summaries, sample_limit, summarise
-from .threads import one_thread
+from .summary import Summary
+from .threads import cores, one_thread
 
 Report = Callable[[int, int, str], None]
+#: Objects whose p-value is smaller are labelled anomalous, if nothing else is said.
+ANOMALOUS = 1e-3
+#: Robust deviations above the median of scores beyond which objects do not count in moments taken again.
+SURPRISING = 3.5
+#: Objects of the sample that are scored at a time.
+PART = 8192
 
 
 class Detector(ABC):
@@ -38,12 +47,21 @@ class Detector(ABC):
         scores what it was fitted to.
     seed : int
         Of what is random in the fit.
+
+    Attributes
+    ----------
+    label_threshold : float or None
+        Score above which objects are labelled anomalous, see :meth:`threshold`.
+    rounds : int
+        How often it has learnt since it began: more than once with reweighting.
     """
 
     #: What saved models of this family are called.
     kind: ClassVar[str]
     #: Modalities that it takes.
     takes: ClassVar[int] = 1
+    #: Whether it learns from moments; the sample it always gets.
+    uses_moments: ClassVar[bool] = True
     #: How often moments are taken again without the objects that turned out anomalous.
     reweights: int = 0
 
@@ -56,6 +74,8 @@ class Detector(ABC):
         self.provenance: dict[str, dict[str, Any]] = {}
         self.group: str | None = None
         self.calibration: Calibration | None = None
+        self.label_threshold: float | None = None
+        self.rounds = 0
 
     # What a family writes.
 
@@ -84,19 +104,23 @@ class Detector(ABC):
         modalities: Sequence[str] | None = None,
         group: str | None = None,
         progress: Report | None = None,
+        threads: int | None = None,
     ) -> Self:
         """Learn what is ordinary.
 
         Parameters
         ----------
         data : Dataset, DataArray or array
-            See :meth:`fmbdask.anomaly.objects.Objects.of`.
+            See :meth:`fmbdask.anomaly.objects.Objects.of`. It is read once, a few blocks at a time, and once
+            more for each reweighting; it may be far larger than memory.
         modalities : sequence of str, optional
             Which ones of a store, as many as the detector takes.
         group : str, optional
             Column whose equal values keep objects in one fold (duplicates of one source, say).
         progress : callable, optional
             Called with (done, total, text).
+        threads : int, optional
+            To work with; as many as there are cores by default. They change no bit of the result.
 
         Returns
         -------
@@ -107,19 +131,35 @@ class Detector(ABC):
         ------
         InputError
             If there are too few objects, or not the modalities it takes.
+
+        Warns
+        -----
+        UserWarning
+            With the number of vectors that are not finite, which are left out, and where numbers of another
+            type became float32.
         """
         objects = Objects.of(data, modalities, group)
         self.begin(objects.widths, objects.provenance, group)
-        summary = self._summary(objects, None, progress)
+        for modality, array in objects.arrays.items():
+            if array.dtype != np.float32:
+                warnings.warn(f"vectors of {modality} are {array.dtype}: taken as float32", stacklevel=2)
+        settings: dict[str, Any] = {
+            "moments": self.uses_moments, "threads": cores() if threads is None else threads,
+            "progress": progress,
+        }  # fmt: skip
+        summary = summary_of(objects, self.folds, **settings)
         for modality, count in summary.unusable.items():
-            if count:
+            missing = int(len(objects) - objects.known[modality].sum())
+            if count > missing:
                 warnings.warn(
-                    f"{count} of {len(objects)} objects have no finite vector of {modality}: left out",
+                    f"{count - missing} of {len(objects)} vectors of {modality} are not finite: left out",
                     stacklevel=2,
                 )
         self.learn_from(summary, progress)
         for _ in range(self.reweights):
-            self.learn_from(self._summary(objects, self.ordinary, progress), progress)
+            del summary  # its sample would be held beside the next
+            summary = summary_of(objects, self.folds, keep=self.ordinary, **settings)
+            self.learn_from(summary, progress)
         return self
 
     def begin(
@@ -140,27 +180,50 @@ class Detector(ABC):
             )
         self.modalities, self.widths, self.group = tuple(widths), dict(widths), group
         self.provenance = {m: dict(p) for m, p in provenance.items()}
+        self.calibration, self.label_threshold, self.rounds = None, None, 0
 
     def learn_from(self, summary: Summary, progress: Report | None = None) -> None:
-        """Fit to a summary, and calibrate on its sample, whose rows their models never saw."""
+        """Fit to a summary, and calibrate on its sample, whose rows their models never saw.
+
+        Raises
+        ------
+        InputError
+            If there are too few objects with finite vectors.
+        """
+        sample = summary.sample
+        count = int(sample.all_valid(self.modalities).sum())
+        if count < FEWEST:
+            raise InputError(
+                f"{count} objects with finite vectors of {' and '.join(self.modalities)} are too few for "
+                f"{self.kind}: give at least {FEWEST}"
+            )
         with one_thread():
             self.learn(summary, progress)
-            self.calibration = Calibration.fit(self.scores_of(summary.sample))
+            scores = np.empty(len(sample))
+            for begin, part in zip(range(0, len(sample), PART), sample.parts(PART), strict=True):
+                scores[begin : begin + len(part)] = self.scores_of(part)
+                if progress is not None:
+                    progress(begin + len(part), len(sample), f"{self.kind}: calibration")
+        self.calibration = Calibration.fit(scores)
+        self.rounds += 1
 
     def scores_of(self, rows: Rows) -> NDArray[np.float64]:
         """Score rows in memory; NaN where a modality is missing or not finite. (n,)"""
         valid = rows.all_valid(self.modalities)
         scores = np.full(len(rows), np.nan)
-        if valid.all() and len(rows):
-            scores[:] = self.score_rows(rows)
-        elif valid.any():
-            scores[valid] = self.score_rows(rows.take(valid))
+        if valid.any():
+            scores[valid] = self.score_rows(rows.having(self.modalities))
         return scores
 
     def ordinary(self, rows: Rows) -> NDArray[np.bool_]:
-        """Which rows may count in moments: those whose p-value is no surprise among so many."""
-        p = self._calibrated().p_value(self.scores_of(rows))
-        return ~(p < SURPRISING)
+        """Which rows count in moments that are taken again: those whose scores are no surprise.
+
+        A score surprises that lies far above the median, measured by the distance of the upper quartile,
+        which anomalies hardly move; and never more than one in ten does.
+        """
+        bulk = self._calibrated().bulk
+        middle, upper, highest = np.interp([0.5, 0.75, TAIL_FROM], np.linspace(0, TAIL_FROM, len(bulk)), bulk)
+        return ~(self.scores_of(rows) > max(highest, middle + SURPRISING * (upper - middle) / 0.6745))
 
     def score(self, data: Data) -> xr.DataArray:
         """Score objects, lazily; NaN where there is no finite vector.
@@ -173,29 +236,29 @@ class Detector(ABC):
         Returns
         -------
         DataArray
-            (object,), float64.
+            (object,), float64, with the coordinate ``object_id``. Objects without a vector, or with one
+            that is not finite, are NaN: :func:`fmbdask.anomaly.skipped` counts them in computed scores. The
+            attribute ``missing`` says how many the store itself has no vector of.
 
         Raises
         ------
         InputError
             If it is not fitted, or vectors are of another width or another model.
-        """
-        import dask.array as da
 
+        Warns
+        -----
+        UserWarning
+            While it is computed, if vectors are not finite that the store does not say are missing.
+        """
         self._calibrated()
-        objects = self._checked(data)
-        first = next(iter(objects.arrays.values())).chunks[0]
-        columns = [a.rechunk((first, -1)) for a in objects.arrays.values()]
-        flags = [da.from_array(objects.known[m], chunks=(first,)) for m in objects.modalities]
-        hashes = [da.from_array(v, chunks=(first,)) for v in (objects.keys, objects.groups)]
-        lazy = da.blockwise(
-            _score_chunk, "o", self, None,
-            *[x for a, axis in zip(columns, "abcdefg", strict=False) for x in (a, f"o{axis}")],
-            *[x for v in (*flags, *hashes) for x in (v, "o")],
-            concatenate=True, dtype=np.float64, meta=np.empty(0),
-        )  # fmt: skip
+        objects = objects_for(self, data)
+        known = np.logical_and.reduce([objects.known[m] for m in self.modalities])
         return xr.DataArray(
-            lazy, dims=(OBJECT,), coords={"object_id": (OBJECT, objects.ids)}, name=f"{self.kind}_score"
+            score_lazily(self, objects),
+            dims=(OBJECT,),
+            coords={"object_id": (OBJECT, objects.ids)},
+            attrs={"missing": int(len(known) - known.sum())},
+            name=f"{self.kind}_score",
         )
 
     def p_value(self, data: Data) -> xr.DataArray:
@@ -219,8 +282,39 @@ class Detector(ABC):
         named: xr.DataArray = found.rename("p_value")
         return named
 
-    def predict(self, data: Data, *, p: float = 1e-3) -> tuple[xr.DataArray, xr.DataArray]:
-        """Score objects and label those whose p-value is below ``p``.
+    def threshold(self, percentile: float) -> float:
+        """Label from now on what scores higher than a share of ordinary objects.
+
+        Parameters
+        ----------
+        percentile : float
+            Of the scores of the calibration, its fitted tail included; from 0 to below 100.
+
+        Returns
+        -------
+        float
+            The threshold, which is saved with the model.
+
+        Raises
+        ------
+        InputError
+            If it is not fitted, or there is no such percentile.
+        """
+        if not 0 <= percentile < 100:
+            raise InputError(f"there is no percentile {percentile}: give one from 0 to below 100")
+        self.label_threshold = self._calibrated().quantile(percentile / 100)
+        return self.label_threshold
+
+    def predict(self, data: Data, *, p: float | None = None) -> tuple[xr.DataArray, xr.DataArray]:
+        """Score objects and label the anomalous ones.
+
+        Parameters
+        ----------
+        data : Dataset, DataArray or array
+            Objects as for :meth:`score`.
+        p : float, optional
+            Label those whose p-value is smaller. By default those that score higher than
+            :attr:`label_threshold`, or, if no threshold was set, with p-values below :data:`ANOMALOUS`.
 
         Returns
         -------
@@ -228,9 +322,11 @@ class Detector(ABC):
             (object,), float64 and int8: 1 anomalous, 0 not, -1 no score.
         """
         scores = self.score(data)
-        values = self.p_value(scores)
-        labels = (values < p).where(values.notnull(), -1).astype(np.int8)
-        return scores, labels.rename("label")
+        if p is None and self.label_threshold is not None:
+            found = scores > self.label_threshold
+        else:
+            found = self.p_value(scores) < (ANOMALOUS if p is None else p)
+        return scores, found.where(scores.notnull(), -1).astype(np.int8).rename("label").drop_attrs()
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Save into a folder of its own: safetensors and JSON, no code.
@@ -242,12 +338,14 @@ class Detector(ABC):
         OutputExistsError
             If the folder exists and is not to be overwritten.
         """
+        calibration = self._calibrated()
         own = self.state()
         common = {
             "folds": self.folds, "seed": self.seed, "group": self.group, "widths": self.widths,
-            "modalities": list(self.modalities), "provenance": self.provenance, "own": dict(own.meta),
+            "modalities": list(self.modalities), "provenance": self.provenance, "rounds": self.rounds,
+            "label_threshold": self.label_threshold, "own": dict(own.meta),
         }  # fmt: skip
-        arrays = {**own.arrays, **self._calibrated().arrays()}
+        arrays = {**own.arrays, **calibration.arrays()}
         return save_checkpoint(folder, Checkpoint(self.kind, arrays, common), overwrite=overwrite)
 
     @classmethod
@@ -259,75 +357,32 @@ class Detector(ABC):
         InputError
             If there is no such model, it is damaged, or of another kind.
         """
-        saved = load_checkpoint(folder, cls.kind)
-        meta = saved.meta
+        return cls.restored(load_checkpoint(folder, cls.kind), folder)
+
+    @classmethod
+    def restored(cls, saved: Checkpoint, source: str | os.PathLike[str]) -> Self:
+        """Make a detector of what was saved, from a folder that messages name."""
         made = cls.__new__(cls)
-        Detector.__init__(made, folds=meta["folds"], seed=meta["seed"])
-        made.modalities, made.widths = tuple(meta["modalities"]), dict(meta["widths"])
-        made.provenance, made.group = dict(meta["provenance"]), meta["group"]
-        made.restore(Checkpoint(saved.kind, saved.arrays, meta["own"]))
-        made.calibration = Calibration.from_arrays(saved.arrays)
+        try:
+            meta = saved.meta
+            Detector.__init__(made, folds=int(meta["folds"]), seed=int(meta["seed"]))
+            made.modalities = tuple(str(m) for m in meta["modalities"])
+            made.widths = {str(m): int(width) for m, width in meta["widths"].items()}
+            made.provenance, made.group = {m: dict(p) for m, p in meta["provenance"].items()}, meta["group"]
+            limit = meta["label_threshold"]
+            made.label_threshold = None if limit is None else float(limit)
+            made.rounds = int(meta["rounds"])
+            if set(made.modalities) != set(made.widths) or len(made.widths) != cls.takes:
+                raise ValueError(f"it takes {cls.takes} modalities, not {', '.join(made.widths) or 'none'}")
+            made.restore(Checkpoint(saved.kind, saved.arrays, meta["own"]))
+            made.calibration = Calibration.from_arrays(saved.arrays)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise InputError(
+                f"{source} holds no {cls.kind} model that can be used ({error}): train it again"
+            ) from error
         return made
 
     def _calibrated(self) -> Calibration:
         if self.calibration is None:
             raise InputError(f"the {self.kind} detector is not fitted: call fit, or load a saved one")
         return self.calibration
-
-    def _checked(self, data: Data) -> Objects:
-        """Objects of what it was fitted to."""
-        if not isinstance(data, xr.Dataset):
-            objects = Objects.of(data)
-            if self.takes == 1:  # an array has no name of its own
-                objects = objects.renamed(self.modalities[0])
-        else:
-            objects = Objects.of(data, self.modalities, self.group)
-        for modality, width in self.widths.items():
-            found = objects.widths[modality]
-            if found != width:
-                raise InputError(
-                    f"vectors of {modality} have {found} features, the model was fitted to {width}: "
-                    "give the store of the same model"
-                )
-            own, other = self.provenance.get(modality, {}), objects.provenance.get(modality, {})
-            for key in ("model", "weights_sha256"):
-                if own.get(key) and other.get(key) and own[key] != other[key]:
-                    raise InputError(
-                        f"vectors of {modality} have {key} {other[key]}, the model was fitted to {own[key]}: "
-                        "fit it to this store"
-                    )
-        return objects
-
-    def _summary(
-        self, objects: Objects, keep: Callable[[Rows], NDArray[np.bool_]] | None, progress: Report | None
-    ) -> Summary:
-        limit = sample_limit(len(objects), objects.widths)
-        share = limit / max(1, len(objects)) * (1.0 if limit == len(objects) else 1.05)
-
-        def spans() -> Any:
-            done = 0
-            for rows in objects.spans():
-                yield summarise(rows, self.folds, share=share, keep=keep)
-                done += len(rows)
-                if progress is not None:
-                    progress(done, len(objects), f"{self.kind}: moments")
-
-        return merge_summaries(spans(), limit)
-
-
-#: Objects with smaller p-values do not count in reweighted moments.
-SURPRISING = 1e-3
-
-
-def _score_chunk(detector: Detector, *arrays: NDArray[Any]) -> NDArray[np.float64]:
-    """Score the objects of one chunk: vectors and flags of each modality, and the two hashes."""
-    count = len(detector.modalities)
-    vectors = {
-        m: np.ascontiguousarray(v, np.float32)
-        for m, v in zip(detector.modalities, arrays[:count], strict=True)
-    }
-    known = dict(zip(detector.modalities, arrays[count : 2 * count], strict=True))
-    valid = {m: usable(v, known[m]) for m, v in vectors.items()}
-    keys, groups = arrays[2 * count :]
-    with one_thread():
-        return detector.scores_of(Rows(0, vectors, valid, keys, groups))

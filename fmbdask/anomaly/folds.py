@@ -7,6 +7,7 @@ the training store and for later ones alike, in any order, and nothing needs to 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def keys_of(ids: Iterable[Any], seed: int = SAMPLE_SEED) -> NDArray[np.uint64]:
 
     Parameters
     ----------
-    ids : iterable of int or str
+    ids : iterable of int, str or bytes
     seed : int
 
     Returns
@@ -35,5 +36,5 @@ def keys_of(ids: Iterable[Any], seed: int = SAMPLE_SEED) -> NDArray[np.uint64]:
     True
     """
     values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-    digest = xxhash.xxh3_64_intdigest
-    return np.fromiter((digest(str(v).encode(), seed) for v in values), np.uint64, len(values))
+    texts = (v if isinstance(v, bytes) else str(v).encode() for v in values)
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, texts, repeat(seed)), np.uint64, len(values))

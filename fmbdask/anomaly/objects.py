@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -14,12 +15,15 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
+from ..regions import BLOCK
 from .folds import FOLD_SEED, SAMPLE_SEED, keys_of
 from .rows import Rows
-from .summary import span_of
+from .summary import piece_of
 
 #: Dimension of the objects.
 OBJECT = "object"
+#: What vectors are called that come without a name.
+UNNAMED = "feature"
 #: What belongs to a model about where its vectors came from.
 PROVENANCE = ("model", "version", "weights_sha256", "preprocessing")
 
@@ -58,7 +62,9 @@ class Objects:
         ----------
         data : Dataset, DataArray or array
             An embedding store as :func:`fmbdask.open_embeddings` opens it; one modality of it, or any
-            labelled array with the dimension ``object`` first; or (n, width) numbers.
+            labelled array with the dimension ``object`` first; or (n, width) numbers, whose ids are the
+            numbers of the rows. In memory or lazy, in any chunks. Integers and float64 become float32, in
+            which all detectors work.
         modalities : sequence of str, optional
             Which ones of a store; all by default.
         group : str, optional
@@ -75,10 +81,10 @@ class Objects:
             values = data if isinstance(data, da.Array) else np.asarray(data)
             if values.ndim != 2:
                 raise InputError(f"vectors have the shape {values.shape}: give (objects, features)")
-            data = xr.DataArray(values, dims=(OBJECT, "feature"), name="feature")
+            data = xr.DataArray(values, dims=(OBJECT, UNNAMED))
         if data.ndim != 2 or data.dims[0] != OBJECT:
             raise InputError(f"vectors have the dimensions {data.dims}: give (object, feature)")
-        name = str(data.name or "feature")
+        name = str(data.name or UNNAMED)
         return _of_store(data.to_dataset(name=name), modalities or [name], group)
 
     def __len__(self) -> int:
@@ -107,39 +113,91 @@ class Objects:
     def renamed(self, name: str) -> Objects:
         """The same objects with another name of their one modality."""
         (old,) = self.arrays
-        return Objects(
-            {name: self.arrays[old]}, self.ids, {name: self.known[old]}, self.group,
-            {name: self.provenance[old]},
-        )  # fmt: skip
+        return replace(
+            self,
+            arrays={name: self.arrays[old]},
+            known={name: self.known[old]},
+            provenance={name: self.provenance[old]},
+        )
 
     def rows(self, start: int, stop: int) -> Rows:
         """Read some consecutive objects."""
-        span = slice(start, stop)
-        vectors = {
-            m: np.ascontiguousarray(a[span].compute(scheduler="synchronous"), np.float32)
-            for m, a in self.arrays.items()
-        }
-        valid = {m: usable(v, self.known[m][span]) for m, v in vectors.items()}
-        return Rows(start, vectors, valid, self.keys[span], self.groups[span])
+        return self._rows(start, {m: read(a[start:stop]) for m, a in self.arrays.items()})
 
-    def spans(self) -> Iterator[Rows]:
-        """All objects span by span, the next one read ahead."""
-        size = span_of(len(self))
-        starts = range(0, len(self), size)
-        with ThreadPoolExecutor(1) as pool:  # one span is read while another is worked on
+    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[Rows]:
+        """Read consecutive objects a few blocks at a time, the next ones while these are worked on.
+
+        Every chunk of an array is computed once, whatever its size.
+
+        Parameters
+        ----------
+        start, stop : int
+            First object, which begins a block, and the one after the last; all by default.
+        """
+        stop = len(self) if stop is None else stop
+        starts = range(start, stop, piece_of(self.widths))
+        cuts = [*starts, stop]
+        windows = {m: _windows(a, cuts) for m, a in self.arrays.items()}
+
+        def following(begin: int) -> Rows:
+            return self._rows(begin, {m: next(w) for m, w in windows.items()})
+
+        with ThreadPoolExecutor(1) as pool:
             waiting = []
-            for start in starts:
-                waiting.append(pool.submit(self.rows, start, min(start + size, len(self))))
+            for begin in starts:
+                waiting.append(pool.submit(following, begin))
                 if len(waiting) == 2:
                     yield waiting.pop(0).result()
             for future in waiting:
                 yield future.result()
 
+    def _rows(self, start: int, vectors: dict[str, NDArray[np.float32]]) -> Rows:
+        span = slice(start, start + len(next(iter(vectors.values()))))
+        group = self.ids if self.group is None else self.group
+        return Rows(
+            start,
+            vectors,
+            {m: usable(v, self.known[m][span]) for m, v in vectors.items()},
+            keys_of(self.ids[span], SAMPLE_SEED),
+            keys_of(group[span], FOLD_SEED),
+        )
+
+
+def read(array: da.Array) -> NDArray[np.float32]:
+    """Compute vectors in this thread, as float32."""
+    return as_float32(array.compute(scheduler="synchronous"))
+
+
+def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """The same numbers in float32; those too large for it become infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(values, np.float32)
+
 
 def usable(vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which vectors (n, width) are there and finite."""
-    found: NDArray[np.bool_] = np.logical_and(np.isfinite(vectors).all(axis=1), known)
-    return found
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: NDArray[np.bool_] = np.isfinite(vectors.sum(axis=1))
+    large = np.flatnonzero(~found)  # the sum of finite numbers may be infinite
+    found[large] = np.isfinite(vectors[large]).all(axis=1)
+    return np.logical_and(found, known, out=found)
+
+
+def _windows(array: da.Array, cuts: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """Rows between consecutive cuts; what a chunk holds beyond a cut is kept for the next."""
+    ends = np.cumsum(array.chunks[0])
+    held = np.empty((0, array.shape[1]), np.float32)
+    upto = cuts[0]
+    for begin, end in pairwise(cuts):
+        if upto < end:
+            goal = int(ends[np.searchsorted(ends, end)])
+            more = read(array[upto : min(goal, cuts[-1])])
+            held = np.concatenate([held, more]) if len(held) else more
+            upto = min(goal, cuts[-1])
+        window, held = held[: end - begin], held[end - begin :]
+        if not len(held):
+            held = held.copy()  # lets go of the window
+        yield window
 
 
 def _of_store(data: xr.Dataset, modalities: Sequence[str] | None, group: str | None) -> Objects:
@@ -150,22 +208,34 @@ def _of_store(data: xr.Dataset, modalities: Sequence[str] | None, group: str | N
             raise InputError(f"there is no modality {name}: this store has {', '.join(there) or 'none'}")
     if not names:
         raise InputError("the store holds no vectors: give one with a modality of dims (object, feature)")
+    if len(set(names)) < len(names):
+        raise InputError(f"{', '.join(names)} names a modality twice: give each once")
     count = int(data.sizes[OBJECT])
     ids = data["object_id"].values if "object_id" in data.coords else np.arange(count)
-    if group is not None and group not in data.coords:
+    if group is not None and (group not in data.coords or data[group].dims != (OBJECT,)):
         known_columns = ", ".join(str(c) for c in data.coords if data[c].dims == (OBJECT,))
         raise InputError(f"there is no column {group} to group by: this store has {known_columns or 'none'}")
-    arrays = {}
     known = {}
     for name in names:
-        array = data[name].data
-        if array.dtype.kind not in "fiu":
-            raise InputError(f"the vectors of {name} are {array.dtype}: give numbers")
-        arrays[name] = array if isinstance(array, da.Array) else da.from_array(array, chunks=(4096, -1))
         flag = f"valid_{name}"
         known[name] = data[flag].values.astype(bool) if flag in data.coords else np.ones(count, bool)
     provenance = {
         name: {key: data[name].attrs[key] for key in PROVENANCE if data[name].attrs.get(key)}
         for name in names
     }
+    arrays = {name: _lazy(data[name]) for name in names}
     return Objects(arrays, ids, known, None if group is None else data[group].values, provenance)
+
+
+def _lazy(vectors: xr.DataArray) -> da.Array:
+    """A modality as a Dask array; what xarray has not read yet stays unread."""
+    if vectors.dtype.kind not in "fiu":
+        raise InputError(f"the vectors of {vectors.name} are {vectors.dtype}: give numbers")
+    if not vectors.shape[1]:
+        raise InputError(f"the vectors of {vectors.name} have no features: give some")
+    array = vectors.variable._data  # .data would read what is lazy
+    if isinstance(array, np.ndarray):  # name=False: not named after a hash of all its bytes
+        lazy: da.Array = da.from_array(array, chunks=(BLOCK, -1), name=False)
+    else:
+        lazy = (vectors if vectors.chunks is not None else vectors.chunk({OBJECT: BLOCK})).data
+    return lazy

@@ -75,18 +75,33 @@ class Rows:
             self.groups[which],
         )
 
+    def having(self, modalities: Sequence[str]) -> Rows:
+        """The objects that have all of these modalities; taken once, so that detectors share."""
+        valid = self.all_valid(modalities)
+        return self if valid.all() else self.made(("having", tuple(modalities)), lambda: self.take(valid))
+
+    def part(self, begin: int, end: int) -> Rows:
+        """Some consecutive objects, without a copy."""
+        span = slice(begin, end)
+        return Rows(
+            self.start + begin,
+            {m: v[span] for m, v in self.vectors.items()},
+            {m: v[span] for m, v in self.valid.items()},
+            self.keys[span],
+            self.groups[span],
+        )
+
+    def parts(self, size: int) -> Iterator[Rows]:
+        """All objects, so many at a time, without copies."""
+        for begin in range(0, len(self), size):
+            yield self.part(begin, min(begin + size, len(self)))
+
     def blocks(self) -> Iterator[Rows]:
         """Cut where blocks of :data:`~fmbdask.regions.BLOCK` objects begin, counted from object 0."""
         first = self.start - self.start % BLOCK
         for start in range(first, self.start + len(self), BLOCK):
-            span = slice(max(start - self.start, 0), start - self.start + BLOCK)
-            yield Rows(
-                self.start + span.start,
-                {m: v[span] for m, v in self.vectors.items()},
-                {m: v[span] for m, v in self.valid.items()},
-                self.keys[span],
-                self.groups[span],
-            )
+            begin = max(start - self.start, 0)
+            yield self.part(begin, min(start - self.start + BLOCK, len(self)))
 
 
 def by_tiles(

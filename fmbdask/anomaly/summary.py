@@ -6,22 +6,30 @@ any chunking and any number of workers. The sample holds the objects with the sm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..regions import BLOCK
-from .moments import Moments, merge
+from .moments import Moments, Sums, merge
 from .rows import Rows
 from .threads import one_thread
 
+T = TypeVar("T")
+Keep = Callable[[Rows], NDArray[np.bool_]]
 #: Most objects of the sample, and most bytes of their vectors.
 SAMPLE_ROWS, SAMPLE_BYTES = 100_000, 512 * 2**20
 #: Spans of a store: at least so many objects each, and at most so many spans.
-SPAN_OBJECTS, MOST_SPANS = 16 * BLOCK, 1024
+SPAN_OBJECTS, MOST_SPANS = 16 * BLOCK, 256
+#: Blocks are read several at a time, up to so many bytes of vectors.
+PIECE_BYTES = 64 * 2**20
+#: Pieces that are worked on at a time.
+AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Summary:
     folds : int
     objects : int
     moments : mapping
-        Modality -> moments of the valid vectors of each fold.
+        Modality -> moments of the valid vectors of each fold; empty if none were taken.
     sample : Rows
     unusable : mapping
         Modality -> objects without a valid vector.
@@ -44,10 +52,18 @@ class Summary:
     moments: Mapping[str, tuple[Moments, ...]]
     sample: Rows
     unusable: Mapping[str, int]
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def without(self, modality: str, fold: int) -> Moments:
         """Moments of all folds but one: what a model of that fold may know."""
         return merge(m for k, m in enumerate(self.moments[modality]) if k != fold or self.folds == 1)
+
+    def made(self, key: Any, make: Callable[[], T]) -> T:
+        """What several detectors learn alike (components, say) is made once."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
 
 
 def span_of(objects: int) -> int:
@@ -64,53 +80,95 @@ def span_of(objects: int) -> int:
     return span
 
 
+def piece_of(widths: Mapping[str, int]) -> int:
+    """Objects that are read at a time: whole blocks, and whole pieces make up a span.
+
+    Examples
+    --------
+    >>> piece_of({"image": 768})
+    16384
+    """
+    size = BLOCK
+    while size < SPAN_OBJECTS and 8 * size * sum(widths.values()) <= PIECE_BYTES:
+        size *= 2
+    return size
+
+
 def sample_limit(objects: int, widths: Mapping[str, int]) -> int:
     """Objects that the sample of a store holds at most."""
     fit = SAMPLE_BYTES // (4 * max(1, sum(widths.values())))
     return min(objects, SAMPLE_ROWS, max(fit, BLOCK))
 
 
+def sample_share(objects: int, widths: Mapping[str, int]) -> float:
+    """Share of the objects that spans put into their samples: a little more than the sample holds at most."""
+    limit = sample_limit(objects, widths)
+    return limit / max(1, objects) * (1.0 if limit == objects else 1.05)
+
+
 def summarise(
-    rows: Rows,
+    rows: Rows | Iterable[Rows],
     folds: int,
     *,
     share: float = 1.0,
-    keep: Callable[[Rows], NDArray[np.bool_]] | None = None,
+    keep: Keep | None = None,
+    moments: bool = True,
+    threads: int = 1,
 ) -> Summary:
     """Summarise one span of a store.
 
     Parameters
     ----------
-    rows : Rows
-        Beginning with a block.
+    rows : Rows or iterable of Rows
+        Beginning with a block; if in several pieces, each of whole blocks, in their order.
     folds : int
     share : float
-        Of the objects in the sample.
+        Of the objects in the sample, see :func:`sample_share`.
     keep : callable, optional
         Which objects count in the moments; all by default.
+    moments : bool
+        Whether these are wanted.
+    threads : int
+        To work with; they change no bit.
 
     Returns
     -------
     Summary
     """
     limit = np.uint64(min(share, 1.0) * (2**64 - 1025))
-    moments: dict[str, list[Moments]] = {}
+    sums: dict[tuple[str, int], Sums] = {}
+    last: dict[tuple[str, int], Future[None]] = {}
     chosen: list[Rows] = []
-    unusable = {m: int(len(rows) - v.sum()) for m, v in rows.valid.items()}
-    with one_thread():
-        for block in rows.blocks():
-            fold = block.folds(folds)
-            counts = np.ones(len(block), bool) if keep is None else keep(block)
-            for modality, vectors in block.vectors.items():
-                use = block.valid[modality] & counts
-                own = [Moments.of(vectors[use & (fold == k)]) for k in range(folds)]
-                before = moments.get(modality)
-                moments[modality] = (
-                    own if before is None else [a.merged(b) for a, b in zip(before, own, strict=True)]
-                )
-            some = np.logical_or.reduce(list(block.valid.values()))
-            chosen.append(block.take(some & (block.keys <= limit)))
-    return Summary(folds, len(rows), {m: tuple(v) for m, v in moments.items()}, _together(chosen), unusable)
+    unusable: dict[str, int] = {}
+    objects = 0
+    with one_thread(), ThreadPoolExecutor(max(1, threads)) as pool:
+
+        def begun(pieces: Iterable[Rows]) -> Iterator[tuple[Rows, Future[NDArray[np.bool_]]]]:
+            for piece in pieces:
+                yield piece, pool.submit(_counting, piece, keep)
+
+        for piece, counting in _ahead(begun([rows] if isinstance(rows, Rows) else rows)):
+            objects += len(piece)
+            for modality, valid in piece.valid.items():
+                unusable[modality] = unusable.get(modality, 0) + int(len(valid) - valid.sum())
+            some = np.logical_or.reduce(list(piece.valid.values()))
+            chosen.append(piece.take(some & (piece.keys <= limit)))
+            before = dict(last)
+            for modality, vectors in piece.vectors.items() if moments else ():
+                for fold in range(folds):
+                    one = (modality, fold)
+                    own = sums.setdefault(one, Sums(vectors.shape[1]))
+                    last[one] = pool.submit(_add, own, piece, one, folds, counting, last.get(one))
+            for future in before.values():  # at most two pieces at a time
+                future.result()
+        for future in last.values():
+            future.result()
+    if not chosen:
+        raise InputError("there are no objects: give a store that holds some")
+    found: dict[str, tuple[Moments, ...]] = {}
+    for modality in dict.fromkeys(m for m, _ in sums):
+        found[modality] = tuple(sums.pop((modality, k)).moments() for k in range(folds))
+    return Summary(folds, objects, found, joined(chosen), unusable)
 
 
 def merge_summaries(summaries: Iterable[Summary], limit: int) -> Summary:
@@ -127,37 +185,81 @@ def merge_summaries(summaries: Iterable[Summary], limit: int) -> Summary:
     InputError
         If there is none.
     """
-    whole: Summary | None = None
+    folds, objects = 0, 0
+    moments: dict[str, list[Moments]] = {}
+    unusable: dict[str, int] = {}
     samples: list[Rows] = []
     for one in summaries:
         samples.append(one.sample)
-        if whole is None:
-            whole = one
-            continue
-        whole = Summary(
-            whole.folds,
-            whole.objects + one.objects,
-            {
-                m: tuple(a.merged(b) for a, b in zip(v, one.moments[m], strict=True))
-                for m, v in whole.moments.items()
-            },
-            whole.sample,
-            {m: n + one.unusable[m] for m, n in whole.unusable.items()},
-        )
-    if whole is None:
+        folds, objects = one.folds, objects + one.objects
+        for modality, new in one.moments.items():
+            old = moments.setdefault(modality, [Moments.none(new[0].mean.size)] * one.folds)
+            for fold, more in enumerate(new):  # one by one: of wide vectors these are the most there is
+                old[fold] = old[fold].merged(more)
+        for modality, count in one.unusable.items():
+            unusable[modality] = unusable.get(modality, 0) + count
+    if not samples:
         raise InputError("there are no objects: give a store that holds some")
-    sample = _together(samples)
-    if len(sample) > limit:
-        sample = sample.take(np.sort(np.argpartition(sample.keys, limit)[:limit]))
-    return Summary(whole.folds, whole.objects, whole.moments, sample, whole.unusable)
+    keys = np.concatenate([s.keys for s in samples])
+    if len(keys) > limit:  # the smallest keys; of equal ones the first
+        chosen = np.zeros(len(keys), bool)
+        chosen[np.argsort(keys, kind="stable")[:limit]] = True
+        ends = np.cumsum([len(s) for s in samples])[:-1]
+        for k, mask in enumerate(np.split(chosen, ends)):
+            samples[k] = samples[k].take(mask)
+    return Summary(folds, objects, {m: tuple(v) for m, v in moments.items()}, joined(samples), unusable)
 
 
-def _together(pieces: Sequence[Rows]) -> Rows:
+def joined(pieces: list[Rows]) -> Rows:
+    """Objects of several pieces, which are let go one by one: the list is empty afterwards."""
     first = pieces[0]
-    return Rows(
-        first.start,
-        {m: np.concatenate([p.vectors[m] for p in pieces]) for m in first.vectors},
-        {m: np.concatenate([p.valid[m] for p in pieces]) for m in first.valid},
-        np.concatenate([p.keys for p in pieces]),
-        np.concatenate([p.groups for p in pieces]),
-    )
+    if len(pieces) == 1:
+        return pieces.pop()
+    count = sum(len(p) for p in pieces)
+    vectors = {m: np.empty((count, v.shape[1]), v.dtype) for m, v in first.vectors.items()}
+    valid = {m: np.empty(count, bool) for m in first.valid}
+    keys, groups = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    begin = 0
+    pieces.reverse()
+    while pieces:
+        piece = pieces.pop()
+        span = slice(begin, begin + len(piece))
+        for modality in vectors:
+            vectors[modality][span] = piece.vectors[modality]
+            valid[modality][span] = piece.valid[modality]
+        keys[span], groups[span] = piece.keys, piece.groups
+        begin += len(piece)
+    return Rows(first.start, vectors, valid, keys, groups)
+
+
+def _ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, each asked for while the one before is worked on."""
+    waiting: list[T] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) == AHEAD:
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def _counting(piece: Rows, keep: Keep | None) -> NDArray[np.bool_]:
+    return np.ones(len(piece), bool) if keep is None else keep(piece)
+
+
+def _add(
+    sums: Sums,
+    piece: Rows,
+    one: tuple[str, int],
+    folds: int,
+    counting: Future[NDArray[np.bool_]],
+    before: Future[None] | None,
+) -> None:
+    """Add the vectors of one modality and fold, block by block, after those of the piece before."""
+    if before is not None:
+        before.result()
+    modality, fold = one
+    use = piece.valid[modality] & counting.result() & (piece.folds(folds) == fold)
+    first = piece.start % BLOCK
+    for begin in range(-first, len(piece), BLOCK):
+        span = slice(max(begin, 0), begin + BLOCK)
+        sums.add(piece.vectors[modality][span][use[span]])
