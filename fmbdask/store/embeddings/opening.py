@@ -21,6 +21,8 @@ from .columns import UNITS, Column, fixed_width
 from .layout import KIND, LAYOUT, OBJECT, Modality
 from .vectors import StoredVectors
 
+#: Columns that are named before the others.
+FIRST = ("object_id", "ra", "dec")
 #: The arrays of stores that are open in this process, by the name of their dask array: any operation on one
 #: changes its name, so an array that is found here is the stored one.
 _STORED: WeakValueDictionary[str, StoredVectors] = WeakValueDictionary()
@@ -40,7 +42,7 @@ class Store:
     def columns(self) -> list[str]:
         """Names of the columns along the objects, ids first."""
         names = [n for n, array in self.arrays.items() if array.ndim == 1]
-        return sorted(names, key=lambda n: (n != "object_id", n not in ("ra", "dec"), n))
+        return sorted(names, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
 
     def column(self, name: str) -> Column:
         """Read a column."""

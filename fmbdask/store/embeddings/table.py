@@ -9,7 +9,7 @@ import zarr
 
 from ...errors import InputError
 from ..layout import codec
-from .columns import UNITS, Column, absent, joined, known
+from .columns import UNITS, Column, absent, joined, kind_of, known
 from .layout import COLUMN_CHUNK, OBJECT
 from .opening import Store
 
@@ -49,54 +49,65 @@ class Table:
 
     def write(self, group: zarr.Group, modalities: list[str], objects: int) -> None:
         """Write all columns of a new store; positions only where some object has one."""
-        if not objects:
-            self._parts = {"object_id": [(0, np.empty(0, np.int64))]}
-            self._parts |= {f"valid_{name}": [(0, np.empty(0, bool))] for name in modalities}
-        written = []
-        for name in self._parts:
-            values = self.whole(name, 0, objects)
-            if name in ("ra", "dec"):
-                values = values.astype(np.float64)
-                if not known(values).any():
-                    continue
-            array = group.create_array(
-                name,
-                shape=values.shape,
-                dtype="string" if values.dtype.kind == "U" else values.dtype,
-                chunks=(COLUMN_CHUNK,),
-                compressors="auto" if values.dtype.kind == "U" else codec(),
-                dimension_names=(OBJECT,),
-                attributes={"units": UNITS[name]} if name in UNITS else {},
-            )
-            put(array, 0, values)
-            written.append(name)
-        group.attrs["coordinates"] = " ".join(written)
+        self._parts.setdefault("object_id", [(0, np.empty(0, np.int64))])
+        for name in modalities:
+            self._parts.setdefault(f"valid_{name}", [(0, np.empty(0, bool))])
+        for name in list(self._parts):
+            self._create(group, name, objects)
+        _list_columns(group)
 
     def append(self, old: Store, objects: int) -> None:
-        """Lengthen the columns of a store.
+        """Lengthen the columns of a store; one that it does not have is unknown for its objects so far.
 
         Raises
         ------
         InputError
-            For a column that the store does not have, or has with values of another kind.
+            For a column that the store has with values of another kind.
         """
-        for name, parts in self._parts.items():
-            if name not in old.columns and any(known(values).any() for _, values in parts):
-                raise InputError(
-                    f"{self._path} has no column {name}: leave it out, or make another store and join the two"
-                )
-        for name in old.columns:
-            array = old.arrays[name]
-            kind = np.dtype("U1") if array.dtype.kind in "TO" else array.dtype
-            values = self.whole(name, old.objects, objects, kind)
-            if values.dtype.kind == "i" and kind.kind == "f":
-                values = np.where(known(values), values, np.nan)
-            if values.dtype.kind != kind.kind:
-                raise InputError(
-                    f"{self._path}: {name} holds {kind}, what is appended {values.dtype}: use one kind"
-                )
-            array.resize((objects,))
-            put(array, old.objects, values)
+        for name in dict.fromkeys([*old.columns, *self._parts]):
+            if name in old.columns and old.objects:
+                self._extend(old, name, objects)
+            else:
+                if name in old.columns:
+                    del old.group[name]
+                self._create(old.group, name, objects)
+        _list_columns(old.group)
+
+    def _create(self, group: zarr.Group, name: str, objects: int) -> None:
+        values = self.whole(name, 0, objects)
+        if name in ("ra", "dec"):
+            values = values.astype(np.float64)
+            if not known(values).any():
+                return
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype="string" if values.dtype.kind == "U" else values.dtype,
+            chunks=(COLUMN_CHUNK,),
+            compressors="auto" if values.dtype.kind == "U" else codec(),
+            dimension_names=(OBJECT,),
+            attributes={"units": UNITS[name]} if name in UNITS else {},
+        )
+        put(array, 0, values)
+
+    def _extend(self, old: Store, name: str, objects: int) -> None:
+        array = old.arrays[name]
+        kind = np.dtype("U1") if array.dtype.kind in "TO" else array.dtype
+        values = self.whole(name, old.objects, objects, kind)
+        if values.dtype.kind == "i" and kind.kind == "f":
+            values = np.where(known(values), values, np.nan)
+        if values.dtype.kind != kind.kind:
+            raise InputError(
+                f"{self._path}: {name} holds {kind_of(np.empty(0, kind))}, what is appended "
+                f"{kind_of(values)}: use one kind"
+            )
+        array.resize((objects,))
+        put(array, old.objects, values)
+
+
+def _list_columns(group: zarr.Group) -> None:
+    """Tell xarray which arrays are coordinates."""
+    group.attrs["coordinates"] = " ".join(name for name, array in group.arrays() if array.ndim == 1)
 
 
 def put(array: Any, first: int, values: Column) -> None:
