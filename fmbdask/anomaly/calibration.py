@@ -1,7 +1,8 @@
 """From scores to p-values: the bulk of cross-fitted scores as it is, its tail as a fitted Pareto law.
 
 Anomalies sit in the tail of the scores they are to be told from: taken from the tail itself, their p-values
-would never be small. So the law is fitted where scores are still ordinary, censored above.
+would never be small. So the law is fitted where scores are still ordinary, censored above, and once more
+without the scores that turn out to be no part of it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,47 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 from ..errors import InputError
+from .discovery import largest_list
 
-#: The tail is fitted between these quantiles of the scores.
-TAIL_FROM, TAIL_TO = 0.90, 0.995
-#: Fewest scores.
-FEWEST = 100
+#: The tail is fitted between these quantiles of the scores, the first time up to the third.
+TAIL_FROM, TAIL_TO, TAIL_FIRST = 0.90, 0.995, 0.96
+#: Fewest scores, and fewest of them between these quantiles for a fit.
+FEWEST, FEWEST_IN_TAIL = 100, 8
 #: Smallest p-value.
 LEAST = 1e-300
+#: Shapes of the tail: nearly exponential at least, so that higher scores always have smaller p-values.
+LIGHTEST, HEAVIEST, HEAVIEST_LOGARITHM = 0.02, 0.3, 0.1
+#: Scores that these p-values would list at this false discovery rate are left out of the next fit.
+LEFT_OUT, FITS = 0.1, 10
+#: Scores drift if their distribution is further than this from the calibration's, beyond what chance does.
+DRIFT = 0.05
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far the scores of other objects are from those of a calibration.
+
+    Attributes
+    ----------
+    distance : float
+        Largest difference of the cumulative distributions over the bulk.
+    threshold : float
+        What is still no surprise: :data:`DRIFT` and what chance adds in one of a hundred stores of such size.
+    count : int
+        Scores compared.
+    """
+
+    distance: float
+    threshold: float
+    count: int
+
+    @property
+    def drifted(self) -> bool:
+        """Whether p-values of these scores cannot be trusted."""
+        return self.distance > self.threshold
 
 
 @dataclass(frozen=True)
@@ -34,8 +66,14 @@ class Calibration:
         Scores it was fitted to.
     mean, deviation : float
         Of these.
+    logarithm : bool
+        Whether the tail is that of the logarithms, as it is where all scores are positive: distances of
+        ordinary objects may have tails of any weight, their logarithms hardly have heavier ones than
+        exponential.
     bulk : (m,) float64
         Quantiles of the scores below the tail, equally spaced in probability from 0 to :data:`TAIL_FROM`.
+    share : float
+        Of the scores above the last of them.
     scale, shape : float
         Of the generalised Pareto law of the excess over the last of them.
     """
@@ -43,13 +81,19 @@ class Calibration:
     count: int
     mean: float
     deviation: float
+    logarithm: bool
     bulk: NDArray[np.float64]
+    share: float
     scale: float
     shape: float
 
     @staticmethod
     def fit(scores: NDArray[np.float64]) -> Calibration:
         """Fit to cross-fitted scores; those that are not finite are left out.
+
+        Anomalies among them, a few per cent, do little: a first law of the lower tail alone decides which
+        scores are no part of it (a list at a false discovery rate of :data:`LEFT_OUT`), and the law is
+        fitted to the others.
 
         Raises
         ------
@@ -61,21 +105,29 @@ class Calibration:
             raise InputError(
                 f"{len(known)} scores are too few to say what is ordinary: give at least {FEWEST} objects"
             )
-        bulk = np.quantile(known, np.linspace(0.0, TAIL_FROM, 181))
-        end = float(np.quantile(known, TAIL_TO))
-        scale, shape = _fit_tail(known[known > bulk[-1]] - bulk[-1], end - bulk[-1])
-        return Calibration(len(known), float(known.mean()), float(known.std()), bulk, scale, shape)
+        head = len(known), float(known.mean()), float(known.std()), bool(known[0] > 0)
+        seen = set()
+        found = _fit(known, head, first=True)
+        for _ in range(FITS):
+            kept = len(known) - largest_list(found.p_value(known[::-1]), LEFT_OUT)
+            if kept in seen or kept < FEWEST:
+                break
+            seen.add(kept)
+            found = _fit(known[:kept], head)
+        return found
 
     def p_value(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of an ordinary object to have such a score or a higher one; in (0, 1], NaN stays."""
-        below = np.interp(scores, self.bulk, np.linspace(0.0, TAIL_FROM, len(self.bulk)))
-        excess = np.maximum(scores - self.bulk[-1], 0.0) / self.scale
-        if abs(self.shape) < 1e-9:
-            tail = np.exp(-excess)
-        else:
-            tail = np.maximum(1.0 + self.shape * excess, 0.0) ** (-1.0 / self.shape)
-        p = np.where(scores > self.bulk[-1], (1.0 - TAIL_FROM) * tail, 1.0 - below)
-        return np.where(np.isnan(scores), np.nan, np.clip(p, LEAST, 1.0))
+        values = np.asarray(scores, np.float64)
+        last = self.bulk[-1]
+        higher = np.where(values > last, values, last)
+        above = (np.log(higher / last) if self.logarithm else higher - last) / self.scale
+        tail = self.share * (1.0 + self.shape * above) ** (-1.0 / self.shape)
+        # Equal quantiles are one score of several objects: all of those count as having it or more.
+        steps, first = np.unique(self.bulk, return_index=True)
+        below = 1.0 - np.interp(values, steps, np.linspace(0.0, TAIL_FROM, len(self.bulk))[first])
+        p = np.where(values > last, tail, below)
+        return np.where(np.isnan(values), np.nan, np.clip(p, LEAST, 1.0))
 
     def quantile(self, probability: float) -> float:
         """Score that a share ``probability``, in [0, 1), of ordinary objects does not exceed.
@@ -86,48 +138,99 @@ class Calibration:
         >>> float(scores.p_value(np.array([scores.quantile(0.99)])).round(6)[0])
         0.01
         """
-        if probability <= TAIL_FROM:
+        left = (1.0 - probability) / self.share
+        if left >= 1.0 or probability <= TAIL_FROM:
             return float(np.interp(probability, np.linspace(0.0, TAIL_FROM, len(self.bulk)), self.bulk))
-        left = (1.0 - probability) / (1.0 - TAIL_FROM)
-        if abs(self.shape) < 1e-9:
-            return float(self.bulk[-1] - self.scale * np.log(left))
-        return float(self.bulk[-1] + self.scale * (left**-self.shape - 1.0) / self.shape)
+        above = self.scale * (left**-self.shape - 1.0) / self.shape
+        return float(self.bulk[-1] * np.exp(above) if self.logarithm else self.bulk[-1] + above)
 
     def sigma(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores in deviations from the mean of the calibration."""
         return (scores - self.mean) / (self.deviation or 1.0)
 
+    def drift(self, scores: NDArray[np.float64]) -> Drift:
+        """Compare the bulk of other scores with this: anomalies, being few, do not matter.
+
+        The distance is that of Kolmogorov and Smirnov over the quantiles of the bulk.
+
+        Parameters
+        ----------
+        scores : (n,) float64
+            Those that are not finite are left out; with none, nothing has drifted.
+        """
+        known = np.sort(scores[np.isfinite(scores)])
+        if not len(known):
+            return Drift(0.0, DRIFT, 0)
+        levels = np.linspace(0.0, TAIL_FROM, len(self.bulk))
+        under = np.searchsorted(known, self.bulk, side="left") / len(known)
+        upto = np.searchsorted(known, self.bulk, side="right") / len(known)
+        distance = np.maximum(np.maximum(levels - upto, under - levels), 0.0).max()
+        chance = 1.63 * np.sqrt(1.0 / len(known) + 1.0 / self.count)
+        return Drift(float(distance), float(DRIFT + chance), len(known))
+
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """What is saved with a model."""
-        head = np.array([self.count, self.mean, self.deviation, self.scale, self.shape], np.float64)
+        head = np.array(
+            [self.count, self.mean, self.deviation, self.logarithm, self.share, self.scale, self.shape],
+            np.float64,
+        )
         return {"calibration": head, "calibration_bulk": self.bulk}
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Calibration:
         """Inverse of :meth:`arrays`."""
-        count, mean, deviation, scale, shape = (float(v) for v in arrays["calibration"])
-        return Calibration(int(count), mean, deviation, arrays["calibration_bulk"], scale, shape)
+        count, mean, deviation, logarithm, *tail = (float(v) for v in arrays["calibration"])
+        return Calibration(int(count), mean, deviation, bool(logarithm), arrays["calibration_bulk"], *tail)
 
 
-def _fit_tail(excess: NDArray[np.float64], end: float) -> tuple[float, float]:
+def _fit(
+    known: NDArray[np.float64], head: tuple[int, float, float, bool], *, first: bool = False
+) -> Calibration:
+    """Fit to sorted scores; at ``first`` to the lower tail alone."""
+    logarithm = head[-1]
+    bulk = np.quantile(known, np.linspace(0.0, TAIL_FROM, 181), method="inverted_cdf")
+    values = np.log(known) if logarithm else known
+    values = values - (np.log(bulk[-1]) if logarithm else bulk[-1])
+    above = values[known > bulk[-1]]
+    share = max(len(above), 1) / (len(values) + 1)
+    end = float(np.quantile(values, TAIL_FIRST if first else TAIL_TO))
+    inside = above[above <= end]
+    heaviest = HEAVIEST_LOGARITHM if logarithm else HEAVIEST
+    if len(inside) < FEWEST_IN_TAIL or end <= 0:  # nearly all scores are equal
+        scale, shape = max(float(above.mean()) if len(above) else 0.0, float(values.std()), 1e-9), LIGHTEST
+    elif first:
+        scale, shape = _truncated(inside, end), LIGHTEST
+    else:
+        scale, shape = _censored(inside, end, len(above) - len(inside), heaviest)
+    return Calibration(*head, bulk, share, scale, shape)
+
+
+def _truncated(inside: NDArray[np.float64], end: float) -> float:
+    """Scale of an exponential law of which only what is below ``end`` is known, by likelihood."""
+    mean = float(inside.mean())
+
+    def loss(logarithm: float) -> float:
+        scale = float(np.exp(logarithm)) * mean
+        return float(np.log(scale) + mean / scale + np.log(-np.expm1(-end / scale)))
+
+    found = minimize_scalar(loss, bounds=(-1.0, 3.0), method="bounded")
+    return float(np.exp(found.x)) * mean
+
+
+def _censored(inside: NDArray[np.float64], end: float, above: int, heaviest: float) -> tuple[float, float]:
     """Scale and shape of a generalised Pareto law, by likelihood, censored above ``end``."""
-    inside = excess[excess <= end]
-    above = len(excess) - len(inside)
-    start = float(inside.mean()) if len(inside) and inside.mean() > 0 else 1.0
+    start = float(inside.mean())
 
     def loss(parameters: NDArray[np.float64]) -> float:
         scale, shape = float(np.exp(parameters[0])) * start, float(parameters[1])
-        if abs(shape) < 1e-9:
-            return float(len(inside) * np.log(scale) + inside.sum() / scale + above * end / scale)
-        grown = 1.0 + shape * np.append(inside, end) / scale
-        if (grown <= 0).any():
+        if not LIGHTEST <= shape <= heaviest:
             return float("inf")
-        logs = np.log(grown)
+        logs = np.log1p(shape * np.append(inside, end) / scale)
         return float(
             len(inside) * np.log(scale) + (1.0 + 1.0 / shape) * logs[:-1].sum() + above * logs[-1] / shape
         )
 
     found = minimize(
-        loss, np.array([0.0, 0.05]), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}
+        loss, np.array([0.0, 0.03]), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-6}
     )
     return float(np.exp(found.x[0])) * start, float(found.x[1])
