@@ -1,0 +1,1 @@
+"""The same exposures through the tools that others use."""
