@@ -116,6 +116,7 @@ def install() -> None:
 
 def plan(folder: Path, assume: bool) -> Iterator[tuple[str, float]]:
     """Plan the run, and save the plan."""
+    shutil.rmtree(folder / "run", ignore_errors=True)
     measuring = []
     module = sys.modules[Plan.__module__]
     measure = module.calibrate
@@ -135,7 +136,7 @@ def plan(folder: Path, assume: bool) -> Iterator[tuple[str, float]]:
     made = make_plan({"inputs": [str(folder / MANIFEST)], "output": str(folder / "run")}, cluster="local")
     made = replace(made, refusals=())  # there may be less room here than the products would take
     yield "plan", time.perf_counter() - begin
-    yield "of this, measuring", measuring[0]
+    yield "of this, measuring", sum(measuring)
     begin = time.perf_counter()
     made.save()
     yield "save", time.perf_counter() - begin

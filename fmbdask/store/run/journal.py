@@ -61,8 +61,7 @@ class JournalWriter:
         self.path = path
         self._before_sync = before_sync
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-        for folder in path.parents[:2]:
-            sync_folder(folder)
+        self._unnamed = list(path.parents[:2])
         self._synced = time.monotonic()
 
     def write(self, record: Record) -> None:
@@ -83,6 +82,9 @@ class JournalWriter:
         if self._before_sync is not None:
             self._before_sync()
         os.fsync(self._file)
+        while self._unnamed:  # after the file, whose way to the disk most often takes its name along
+            sync_folder(self._unnamed[0])
+            self._unnamed.pop(0)
         self._synced = time.monotonic()
 
     def close(self) -> None:

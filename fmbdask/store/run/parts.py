@@ -15,7 +15,7 @@ from typing import Any
 import xxhash
 
 from ...errors import RunError
-from .folder import RunFolder, sync_folder
+from .folder import RunFolder, sync_all
 from .units import Part
 
 #: Files are read so many bytes at a time.
@@ -125,7 +125,7 @@ def folder_checksum(path: Path, *, sync: bool = False) -> tuple[int, str]:
     """
     total, state = 0, xxhash.xxh3_128()
     os.stat(path)
-    folders = [path]
+    folders, files = [path], []
     for file in sorted(path.rglob("*")):
         if file.is_dir():
             folders.append(file)
@@ -136,11 +136,10 @@ def folder_checksum(path: Path, *, sync: bool = False) -> tuple[int, str]:
             while block := content.read(_BLOCK):
                 state.update(block)
                 length += len(block)
-            if sync:
-                os.fsync(content.fileno())
+        files.append(file)
         state.update(length.to_bytes(8, "little"))
         total += length
     if sync:
-        for folder in reversed(folders):
-            sync_folder(folder)
+        sync_all(files)
+        sync_all(folders)
     return total, state.hexdigest()

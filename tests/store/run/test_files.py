@@ -93,11 +93,14 @@ def test_lines_are_forced_to_the_disk_after_what_they_speak_of(
 ) -> None:
     done: list[str] = []
     journal = JournalWriter(journal_path(folder.journal, 1, "task"), before_sync=lambda: done.append("parts"))
-    monkeypatch.setattr(os, "fsync", lambda handle: done.append("journal"))
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+    )
     monkeypatch.setattr("fmbdask.store.run.journal.SYNC_INTERVAL", -1.0)
     journal.write(Record("event", Unit(0, 0, 0)))
     journal.close()
-    assert done == ["parts", "journal"] * 2
+    name = journal.path.name
+    assert done == ["parts", name, "00001", "journal", "parts", name]
 
 
 def test_parts_on_a_full_disk(full_disk: Path) -> None:
