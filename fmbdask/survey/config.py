@@ -19,7 +19,7 @@ from ..ramps.config import DetectionConfig
 PATHS_NAME = "paths.yaml"
 _NAMED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 #: Pipelines by name; all others are functions of the user.
-PIPELINES = ("ramps", "synthetic")
+PIPELINES = ("ramps", "embeddings", "synthetic")
 
 
 def _one_or_many(value: Any) -> Any:
@@ -67,7 +67,7 @@ class SurveyConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name = Field("survey", min_length=1, description="name of the run")
-    pipeline: str = Field("ramps", description="ramps, or a function of yours: file.py:function")
+    pipeline: str = Field("ramps", description="ramps, embeddings, or a function of yours: file.py:function")
     inputs: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = Field(
         (), description="paths, patterns such as data/*.fits, or manifests (.csv, .parquet)"
     )
@@ -81,7 +81,9 @@ class SurveyConfig(BaseModel):
     history: str | None = Field(None, description="folder of detector histories to search with")
     detector: str | None = Field(None, description="name of the detector where headers have none or another")
     features: bool = Field(False, description="keep every temporal feature of ramps")
-    options: dict[str, Any] = Field(default_factory=dict, description="arguments of a function of yours")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="of the embeddings pipeline, or arguments of a function of yours"
+    )
     cluster: str | None = Field(None, description="local, threads, tcp://..., runner, or a YAML file")
     span_seconds: float = Field(5.0, gt=0, le=600, description="work of one task [s]")
     attempts: int = Field(3, ge=1, le=20, description="how often a region is tried that a file system failed")

@@ -1,4 +1,4 @@
-"""The pipelines that a survey run can do: ramp detection, made-up work, and functions of the user."""
+"""The pipelines that a survey run can do: ramps, embeddings, made-up work, and functions of the user."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ def make(config: SurveyConfig) -> Pipeline:
         from .synthetic import SyntheticPipeline
 
         return SyntheticPipeline(config)
+    if config.pipeline == "embeddings":
+        from .embeddings import EmbeddingPipeline
+
+        return EmbeddingPipeline(config)
     from .function import FunctionPipeline
 
     return FunctionPipeline.load(config)

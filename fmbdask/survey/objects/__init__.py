@@ -1,0 +1,1 @@
+"""Anomalous objects of embedding stores: what commands and the survey pipeline do around the detectors."""

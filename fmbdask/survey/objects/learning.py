@@ -1,0 +1,106 @@
+"""Detectors fitted to the summary of one or more stores, together, as each would be by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from ...anomaly.detector import Detector, Report
+from ...anomaly.moments import Moments, Sums
+from ...anomaly.rows import Rows
+from ...anomaly.summary import Summary, merge_summaries
+from ...anomaly.threads import one_thread
+from ...regions import BLOCK
+from .stores import Kept
+from .summaries import narrowed
+
+#: Objects of the sample that a plan trains with when it measures.
+REHEARSED = 4096
+
+Progress = Report | None
+
+
+def learn(
+    detectors: Mapping[str, Detector],
+    summary: Summary,
+    kept: Mapping[str, Kept],
+    group: str | None = None,
+    progress: Progress = None,
+) -> None:
+    """Fit detectors that know their modalities; detectors of the same ones share what they make of them."""
+    own: dict[tuple[str, ...], Summary] = {}
+    for detector in detectors.values():
+        modalities = detector.modalities
+        if modalities not in own:
+            own[modalities] = narrowed(summary, modalities)
+        widths = {m: kept[m].width for m in modalities}
+        detector.begin(widths, {m: kept[m].provenance for m in modalities}, group)
+        detector.learn_from(own[modalities], progress)
+
+
+def reweighed(
+    detectors: Mapping[str, Detector], pieces: Iterable[Rows], folds: int, number: int
+) -> dict[str, Summary]:
+    """Moments of a span for each detector that takes them again, of the objects ordinary to it; no sample.
+
+    As :func:`~fmbdask.anomaly.summary.summarise` does it for one, but read once for all.
+    """
+    wanted = {name: d for name, d in detectors.items() if d.reweights > number}
+    sums: dict[tuple[str, str, int], Sums] = {}
+    objects = 0
+    with one_thread():
+        for rows in pieces:
+            objects += len(rows)
+            fold = rows.folds(folds)
+            for name, detector in wanted.items():
+                counting = detector.ordinary(rows)
+                for m in detector.modalities:
+                    for k in range(folds):
+                        own = sums.setdefault((name, m, k), Sums(rows.vectors[m].shape[1]))
+                        use = rows.valid[m] & counting & (fold == k)
+                        for begin in range(0, len(rows), BLOCK):
+                            span = slice(begin, begin + BLOCK)
+                            own.add(rows.vectors[m][span][use[span]])
+            last = rows
+    found = {}
+    for name, detector in wanted.items():
+        moments = {
+            m: tuple(sums.pop((name, m, k)).moments() for k in range(folds)) for m in detector.modalities
+        }
+        found[name] = Summary(folds, objects, moments, last.part(0, 0), {})
+    return found
+
+
+def relearn(
+    detectors: Mapping[str, Detector],
+    summary: Summary,
+    moments: Mapping[str, Mapping[str, tuple[Moments, ...]]],
+    progress: Progress = None,
+) -> None:
+    """Fit once more those detectors that have new moments, on the same sample."""
+    for name, new in moments.items():
+        detector = detectors[name]
+        detector.learn_from(narrowed(summary, detector.modalities, new), progress)
+
+
+def rehearsal(summary: Summary, detectors: Mapping[str, Detector]) -> Summary:
+    """A summary with a small sample, and flows that are trained for one epoch: models of the same size."""
+    for detector in detectors.values():
+        if hasattr(detector, "epochs"):
+            detector.epochs = 1
+    return replace(summary, sample=summary.sample.part(0, min(REHEARSED, len(summary.sample))))
+
+
+def merge_all(results: Iterable[Mapping[str, Summary]]) -> dict[str, Summary]:
+    """Put what :func:`reweighed` says of spans together, in their order."""
+    whole: dict[str, Summary] = {}
+    for result in results:
+        for name, new in result.items():
+            old = whole.get(name)
+            whole[name] = new if old is None else merge_summaries([old, new], 0)
+    return whole
+
+
+def unusable_of(summary: Summary) -> dict[str, int]:
+    """Objects without a usable vector, by modality."""
+    return {m: int(n) for m, n in summary.unusable.items() if n}

@@ -1,0 +1,152 @@
+"""Embedding stores as detectors want them: rows of a span, opened once a process, never all ids."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...anomaly.folds import FOLD_SEED, SAMPLE_SEED, keys_of
+from ...anomaly.objects import PROVENANCE, usable
+from ...anomaly.rows import Rows
+from ...errors import InputError
+from ...store.embeddings.columns import fixed_width
+from ...store.embeddings.opening import Store, read_store
+
+#: Objects that are scored at once: their vectors and what is made of them fit into 100 MB.
+ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A modality of a store: what its vectors are.
+
+    Attributes
+    ----------
+    width : int
+        Features of a vector.
+    model : str
+        What made them; the name of the store where it does not say.
+    key : str
+        What the vectors were called before they came into the store; the name of the modality if unknown.
+    provenance : mapping
+        What belongs to a detector about where its vectors came from.
+    """
+
+    width: int
+    model: str
+    key: str
+    provenance: Mapping[str, Any]
+
+
+def opened(path: str | os.PathLike[str]) -> Store:
+    """Open a store; once a process for one state of it.
+
+    Raises
+    ------
+    InputError
+        If it is no embedding store.
+    """
+    text = os.path.abspath(path)
+    try:
+        stamp = os.stat(os.path.join(text, "zarr.json"))
+    except OSError:
+        return read_store(text)  # which says what is wrong
+    return _opened(text, stamp.st_mtime_ns, stamp.st_ino)
+
+
+@lru_cache(maxsize=32)
+def _opened(path: str, *_: int) -> Store:
+    return read_store(path)
+
+
+def described(store: Store) -> dict[str, Kept]:
+    """The modalities of a store."""
+    return {
+        m.name: Kept(
+            m.features,
+            m.model or Path(store.path).name.partition(".")[0],
+            m.embedding_key or m.name,
+            {key: getattr(m, key) for key in PROVENANCE if getattr(m, key)},
+        )
+        for m in store.modalities
+    }
+
+
+def ids_of(store: Store, start: int, stop: int) -> NDArray[Any]:
+    """Ids of consecutive objects: int64 or text."""
+    return column_of(store, "object_id", start, stop)
+
+
+def column_of(store: Store, name: str, start: int, stop: int) -> NDArray[Any]:
+    """Part of a column.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, or it cannot be read.
+    """
+    if name not in store.columns:
+        raise InputError(
+            f"{store.path} has no column {name} to group by: it has {', '.join(store.columns) or 'none'}"
+        )
+    try:
+        values = np.asarray(store.arrays[name][start:stop])
+    except Exception as error:  # the library raises whatever its codecs raise
+        words = " ".join(str(error).split())
+        raise InputError(f"{store.path}: {name} cannot be read ({words}): write the store again") from error
+    return fixed_width(values) if values.dtype.kind in "TO" else values
+
+
+def rows_of(store: Store, start: int, stop: int, modalities: Sequence[str], group: str | None) -> Rows:
+    """Read consecutive objects.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read.
+    """
+    vectors = {m: np.ascontiguousarray(store.vectors(m).read(start, stop)) for m in modalities}
+    valid = {m: usable(v, column_of(store, f"valid_{m}", start, stop)) for m, v in vectors.items()}
+    ids = ids_of(store, start, stop)
+    groups = ids if group is None else column_of(store, group, start, stop)
+    return Rows(start, vectors, valid, keys_of(ids, SAMPLE_SEED), keys_of(groups, FOLD_SEED))
+
+
+def disagreement(stores: Mapping[str, Mapping[str, Kept]]) -> str:
+    """Why stores cannot be learned from together; empty if they can.
+
+    Parameters
+    ----------
+    stores : mapping
+        Path -> modalities.
+    """
+    items = iter(stores.items())
+    first, wanted = next(items, ("", {}))
+    for path, found in items:
+        if set(found) != set(wanted):
+            return (
+                f"{path} holds {', '.join(found) or 'nothing'}, {first} holds {', '.join(wanted)}: stores of "
+                "one survey must hold the same modalities"
+            )
+        for modality, kept in found.items():
+            own, other = wanted[modality], kept
+            if own.width != other.width:
+                return (
+                    f"vectors of {modality} have {other.width} features in {path}, {own.width} in {first}: "
+                    "stores of one survey must be of one model"
+                )
+            for key in ("model", "weights_sha256"):
+                a, b = own.provenance.get(key), other.provenance.get(key)
+                if a and b and a != b:
+                    return (
+                        f"vectors of {modality} have {key} {b} in {path} and {a} in {first}: "
+                        "stores of one survey must be of one model"
+                    )
+    return ""
