@@ -81,7 +81,7 @@ class Objects:
             values = data if isinstance(data, da.Array) else np.asarray(data)
             if values.ndim != 2:
                 raise InputError(f"vectors have the shape {values.shape}: give (objects, features)")
-            data = xr.DataArray(values, dims=(OBJECT, UNNAMED))
+            data = xr.DataArray(values, dims=(OBJECT, UNNAMED), name=UNNAMED)
         if data.ndim != 2 or data.dims[0] != OBJECT:
             raise InputError(f"vectors have the dimensions {data.dims}: give (object, feature)")
         name = str(data.name or UNNAMED)
