@@ -108,7 +108,7 @@ def shares(rows: pd.DataFrame) -> Figure:
     axes = figure.subplots(height, columns, squeeze=False, sharey=True).ravel()
     for ax, (key, group) in zip(axes, series, strict=False):
         reference = float(group.sort_values("slots")["region_median"].iloc[0])
-        went = [where_time_went(line, reference) for line in group.to_dict("records")]
+        went = [where_time_went(line, reference) for _, line in group.iterrows()]
         bottom = np.zeros(len(group))
         for name, colour in PARTS.items():
             part = np.array([each[name] for each in went])
@@ -137,7 +137,7 @@ def saturation(rows: pd.DataFrame) -> Figure:
         left.plot(line["slots"], line["scheduling"], "-o", ms=4, color=colour, label=f"{seconds:g} s")
         left.plot(line["slots"], line["scheduling_total"], "--", lw=1.2, color=colour)
         rate = line["scheduling"] * line["slots"] / line["task_mean"]
-        right.plot(line["slots"] / seconds, rate, "-o", ms=4, color=colour)
+        right.plot(line["slots"] / line["task_seconds"], rate, "-o", ms=4, color=colour)
     wanted = table["slots"] / table["task_seconds"]
     ends = [wanted.min(), wanted.max()]
     right.plot(ends, ends, color=FAINT, lw=0.8)

@@ -111,14 +111,23 @@ def plan_of(
     """A plan with usual values for what was not said: some minutes, or less than one where it is quick."""
     many = mode == "saturation"
     if quick:
-        usual: tuple[Any, ...] = ((50, 100) if many else (1, 2), (1.0, 0.1) if many else (0.2,), 1, 1.0)
+        usual = Plan(
+            workers=(50, 100) if many else (1, 2), lengths=(0.5,) if many else (0.2,), repeat=1, seconds=1.0
+        )
     elif many:
-        usual = (100, 300, 1000, 3000), (10.0, 3.0, 1.0, 0.3), 1, 10.0
+        usual = Plan(workers=(100, 300, 1000, 3000), lengths=(10.0, 3.0, 1.0, 0.3), repeat=1, seconds=10.0)
     else:
-        usual = (1, 2, 4, 8), (0.1, 1.0), 3, 5.0
-    given = (workers, lengths, repeat, seconds)
-    values = [u if g is None else g for g, u in zip(given, usual, strict=True)]
-    return Plan(cluster, mode, tuple(tasks or ("sleep",)), *values, processes)
+        usual = Plan()
+    return Plan(
+        cluster,
+        mode,
+        tuple(tasks or usual.tasks),
+        workers or usual.workers,
+        lengths or usual.lengths,
+        repeat or usual.repeat,
+        seconds or usual.seconds,
+        processes,
+    )
 
 
 def scaling(plan: Plan, out: Path, report: Report | None = None) -> tuple[str, list[Path]]:

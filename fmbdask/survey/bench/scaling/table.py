@@ -83,7 +83,7 @@ def laws(rows: pd.DataFrame) -> dict[tuple[Any, ...], Law]:
     return found
 
 
-def where_time_went(line: Mapping[str, Any], region: float) -> dict[str, float]:
+def where_time_went(line: Mapping[str, Any] | pd.Series, region: float) -> dict[str, float]:
     """Shares of the time of all threads: what one worker's pace would have taken, and what was lost to what.
 
     Parameters

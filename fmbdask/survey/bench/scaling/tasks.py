@@ -78,7 +78,7 @@ class Bench:
         if self.kind == "ramps":
             return self._of_ramps(seconds, tasks, output)
         passes = max(1, round(self.rate * seconds)) if self.rate else 1
-        work = Work(task=self.kind, seconds=seconds, passes=passes)  # type: ignore[arg-type]
+        work = Work(task=self.kind, seconds=seconds, passes=passes)
         paths = []
         for number in range(-(-tasks // PER_INPUT)):
             regions = min(PER_INPUT, tasks - PER_INPUT * number)
@@ -151,7 +151,7 @@ def passes_per_second(kind: str, folder: Path) -> float:
     clock = time.thread_time if kind == "compute" else time.perf_counter
 
     def timed(count: int) -> float:
-        work = Work(task=kind, passes=count)  # type: ignore[arg-type]
+        work = Work(task=kind, passes=count)
         begin = clock()
         do(work, context)
         return max(clock() - begin, 1e-9)
