@@ -140,14 +140,17 @@ def test_bad_inputs_of_made_up_work_fail_by_name(tmp_path: Path) -> None:
 def saturated(slots: int, seconds: float, scheduling: float) -> dict[str, object]:
     return {
         "cluster": "local", "mode": "saturation", "task": "sleep", "task_seconds": seconds, "slots": slots,
-        "scheduling": scheduling, "task_mean": seconds, "wall": 1.0, "repeat": 0,
+        "scheduling": scheduling, "task_mean": seconds, "wall": 1.0, "repeat": 0, "tasks": 5000,
+        "cpu_coordinator": 10.0, "worker_cores": 4,
     }  # fmt: skip
 
 
 def test_advice_follows_from_the_rate_where_the_scheduler_was_the_limit() -> None:
     rows = [saturated(1000, 10.0, 0.99), saturated(1000, 1.0, 0.4), saturated(3000, 1.0, 0.13)]
     text = advice(pd.DataFrame(rows))
-    assert "395 tasks a second" in text
+    assert "390 to 400 tasks a second on 4 cores" in text
+    assert "2 ms of CPU time a task" in text
+    assert "at 500 a second" in text
     assert f"{shortest(395, 1000):.1f} s with 1000 threads" in text
     assert "job array" in text
     free = advice(pd.DataFrame(rows[:1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from .table import medians
@@ -11,16 +10,13 @@ from .table import medians
 GOOD, SATURATED = 0.95, 0.7
 
 
-def limit(rows: pd.DataFrame) -> float:
-    """Tasks in a second that the scheduler managed where it was the limit; NaN where it never was.
+def limits(rows: pd.DataFrame) -> pd.Series[float]:
+    """Tasks in a second that the scheduler managed where it was the limit; empty where it never was.
 
-    It is where less than 70 % of the threads' time was work and the machine was not to blame: tasks that
-    sleep.
+    It is where less than 70 % of the threads' time was work although the tasks only sleep.
     """
     asleep = rows[(rows["task"] == "sleep") & (rows["scheduling"] < SATURATED)]
-    if not len(asleep):
-        return float("nan")
-    return float((asleep["scheduling"] * asleep["slots"] / asleep["task_mean"]).median())
+    return asleep["scheduling"] * asleep["slots"] / asleep["task_mean"]
 
 
 def shortest(rate: float, slots: int) -> float:
@@ -34,18 +30,26 @@ def shortest(rate: float, slots: int) -> float:
 
 def advice(rows: pd.DataFrame) -> str:
     """Say in sentences what the rows mean for the settings of a survey."""
-    rate = limit(rows)
+    rates = limits(rows)
     lines = []
     table = medians(rows[rows["task"] == "sleep"])
     good = table[table["scheduling"] >= GOOD]
-    if np.isfinite(rate):
+    if len(rates):
+        rate = float(rates.median())
+        own = float((rows["cpu_coordinator"] / rows["tasks"]).median())
+        cores = int(rows["worker_cores"].max())
         lines.append(
-            f"One scheduler managed {rate:.0f} tasks a second here. Asked for half of that, it keeps threads "
-            "busy: for that a task should take at least"
+            f"One scheduler and its workers together managed {rates.min():.0f} to {rates.max():.0f} tasks a "
+            f"second on {cores} cores. The scheduler and the coordinator alone took {1e3 * own:.2g} ms of "
+            f"CPU time a task: with a core of their own they are at their end at {1 / own:.0f} a second."
+        )
+        lines.append(
+            f"Asked for half of {rate:.0f} a second, one scheduler keeps threads busy: tasks (span_seconds) "
+            "of at least"
         )
         for slots in sorted({100, 1000, 3000, 10_000, *map(int, table["slots"])}):
             if slots >= 100:
-                lines.append(f"  {shortest(rate, slots):6.1f} s with {slots} threads (span_seconds)")
+                lines.append(f"  {shortest(rate, slots):6.1f} s with {slots} threads")
         lines.append(
             "Where tasks cannot be so long, several schedulers share the work: as many runs as this takes, "
             "each with its own part of the inputs and its own workers; or a job array (`fmbdask survey work "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from fmbdask.errors import RunError
 from fmbdask.store.run.folder import RunFolder
@@ -59,9 +62,12 @@ def measure(case: Case, bench: Bench, there: Workers, folder: Path, repeat: int)
     output = folder / "run"
     survey = bench.survey(case.seconds, case.tasks, output)
     run = RunFolder(survey.plan.save().path)
-    before = there.cpu()
+    before = there.cpu(), time.process_time(), busy()
     done = work(run, cluster=there.cluster)
-    workers_cpu = there.cpu() - before
+    after = there.cpu(), time.process_time(), busy()
+    workers_cpu, own_cpu, machine_cpu = (b - a for a, b in zip(before, after, strict=True))
+    if there.kind == "local":
+        own_cpu += workers_cpu
     if done.failed or done.stopped or not done.complete:
         raise RunError(f"the run was not done ({done.stopped or f'{done.failed} inputs failed'}): repeat it")
     parts, units, coordinator_cpu = of_run(run, survey.useful, there.slots)
@@ -102,5 +108,12 @@ def measure(case: Case, bench: Bench, there: Workers, folder: Path, repeat: int)
         "cpu_units": float(units["cpu"].sum()),
         "cpu_workers": workers_cpu,
         "cpu_coordinator": coordinator_cpu if there.kind != "threads" else float("nan"),
+        "cpu_others": max(0.0, machine_cpu - own_cpu) if there.kind != "slurm" else float("nan"),
         "peak_worker": int(units["peak"].max()),
     }
+
+
+def busy() -> float:
+    """CPU time that all programs of this machine have taken [s]."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))

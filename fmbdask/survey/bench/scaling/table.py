@@ -19,8 +19,10 @@ COLUMNS = (
     "cluster", "worker_cores", "mode", "task", "task_seconds", "workers", "threads", "slots", "inputs",
     "regions", "tasks", "repeat", "start", "wall", "throughput", "bytes_per_second", "work", "task_mean",
     "region_median", "steady", "scheduling", "scheduling_total", "most_busy", "overhead", "cpu_units",
-    "cpu_workers", "cpu_coordinator", "peak_worker", "slowdown", "efficiency",
+    "cpu_workers", "cpu_coordinator", "cpu_others", "peak_worker", "slowdown", "efficiency",
 )  # fmt: skip
+#: Other programs are mentioned that took more than this share of the cores.
+OTHERS = 0.1
 #: What tells one measurement from another; rows that agree in these are repeats.
 SERIES = ("cluster", "mode", "task", "task_seconds")
 
@@ -130,7 +132,13 @@ def as_text(rows: pd.DataFrame) -> str:
         lines.append(shown.to_string(index=False))
         if tuple(key) in fitted:
             lines.append(f"law: {fitted[tuple(key)].text()}")
-        few = group[(group["slots"] > group["worker_cores"])]
+        others = float((group["cpu_others"] / group["wall"]).max())
+        if others > OTHERS * float(group["cores"].max()):
+            lines.append(
+                f"other programs took up to {others:.1f} of the {int(group['cores'].max())} cores meanwhile: "
+                "scheduling is slower by that, too; measure again on an idle machine"
+            )
+        few = group[group["slots"] > group["worker_cores"]]
         if task != "sleep" and len(few):
             lines.append(
                 f"the machine has {int(group['worker_cores'].max())} cores: from "
