@@ -12,8 +12,10 @@ import platform
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -77,13 +79,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured, where, and with which versions."""
+    """What was measured, where, with which versions, and how long a process takes until it can work [s]."""
 
     samples: tuple[Sample, ...] = ()
     imports: int = 0
     machine: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    start: float = 0.0
 
     def costs(self, stage: int, item: Item) -> Costs:
         """Expected time of the units of an item [s].
@@ -226,7 +229,12 @@ def choose(items: Iterable[Item]) -> list[Item]:
 
 
 def calibrate(
-    config: SurveyConfig, items: Sequence[Item], *, seconds: float = 4.0, progress: Report | None = None
+    config: SurveyConfig,
+    items: Sequence[Item],
+    *,
+    seconds: float = 4.0,
+    side: int = 1,
+    progress: Report | None = None,
 ) -> Calibration:
     """Measure what the units of a run cost.
 
@@ -236,6 +244,9 @@ def calibrate(
     items : sequence of Item
     seconds : float
         Time for the regions of one input [s]: at least two, and all of those that fit.
+    side : int
+        Processes that measure side by side, each all that is chosen: as many as will work side by side on a
+        machine, since cores that share memory and clock slow each other down.
     progress : callable, optional
 
     Returns
@@ -244,28 +255,66 @@ def calibrate(
         Without samples where nothing could be measured; ``problems`` says why.
     """
     chosen = choose(items)
-    machine = {"host": platform.node(), "cpu": _cpu(), "cores": os.cpu_count() or 1}
-    samples: list[Sample] = []
-    problems: list[str] = []
-    imports = 0
+    machine = {"host": platform.node(), "cpu": _cpu(), "cores": os.cpu_count() or 1, "side": side}
+    lock = threading.Lock()
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        with lock:
+            if progress is not None:
+                progress(done, side * len(chosen), "measuring a few regions")
+            done += 1
+
+    if not chosen:
+        return Calibration((), 0, machine, versions())
+    with ThreadPoolExecutor(side) as pool:
+        orders = [chosen[n % len(chosen) :] + chosen[: n % len(chosen)] for n in range(side)]
+        parts = list(pool.map(lambda order: _measure(config, order, seconds, tell), orders))
+    starts = [start for part in parts for start in part.starts]
+    return Calibration(
+        tuple(sample for part in parts for sample in part.samples),
+        max(part.imports for part in parts),
+        machine,
+        versions(),
+        tuple(dict.fromkeys(problem for part in parts for problem in part.problems)),
+        float(np.mean(starts)) if starts else 0.0,
+    )
+
+
+@dataclass
+class _Part:
+    """What one process after the other measured."""
+
+    samples: list[Sample] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+    imports: int = 0
+
+
+def _measure(config: SurveyConfig, chosen: Sequence[Item], seconds: float, tell: Callable[[], None]) -> _Part:
+    """Measure inputs in a process, and in another one when that ends."""
+    found = _Part()
     waiting = list(chosen)
     while waiting:
+        begin = time.perf_counter()
         with _Child(config, seconds) as child:
             try:
-                imports = max(imports, int(child.ask({"warm": asdict(waiting[-1])})["imports"]))
+                answer = child.ask({"warm": asdict(waiting[-1])})
+                found.starts.append(max(0.0, time.perf_counter() - begin - answer["tried"]))
+                found.imports = max(found.imports, int(answer["imports"]))
                 while waiting:
-                    if progress is not None:
-                        progress(len(chosen) - len(waiting), len(chosen), "measuring a few regions")
+                    tell()
                     item = waiting.pop(0)
                     answer = child.ask({"item": asdict(item)})
-                    samples += [Sample(**s, kind=kind_of(item)) for s in answer.get("samples", [])]
+                    found.samples += [Sample(**s, kind=kind_of(item)) for s in answer.get("samples", [])]
                     if "problem" in answer:
-                        problems.append(f"{item.path}: {answer['problem']}")
+                        found.problems.append(f"{item.path}: {answer['problem']}")
             except _GoneError as error:
-                if not samples and len(waiting) == len(chosen):  # nothing works
+                if not found.samples and len(waiting) == len(chosen):  # nothing works
                     waiting.clear()
-                problems.append(str(error))
-    return Calibration(tuple(samples), imports, machine, versions(), tuple(problems))
+                found.problems.append(str(error))
+    return found
 
 
 def _cpu() -> str:

@@ -101,14 +101,17 @@ class Measurer:
         self.pipeline, self.seconds = pipeline, seconds
         self.meter = Meter()
         self.imports = 0
+        self.tried = 0.0
 
     def warm(self, item: Item) -> None:
         """Make the process ready, and note what it takes before the work."""
         import distributed  # noqa: F401  (every worker has it)
 
         self.pipeline.warm()
+        begin = time.perf_counter()
         with suppress(Exception):  # what is loaded at first use is no cost of the second
             self.measure(item, seconds=0.0)
+        self.tried = time.perf_counter() - begin
         self.imports = give_back()
 
     def measure(self, item: Item, seconds: float | None = None) -> list[dict[str, Any]]:
@@ -227,7 +230,7 @@ def main() -> None:
                 measurer = Measurer(make(config), question["seconds"])
             if "warm" in question:
                 measurer.warm(_item(question["warm"]))
-                answer["imports"] = measurer.imports
+                answer |= {"imports": measurer.imports, "tried": measurer.tried}
             else:
                 answer["samples"] = measurer.measure(_item(question["item"]))
         except FmbdaskError as error:

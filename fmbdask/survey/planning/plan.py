@@ -22,10 +22,12 @@ from ..pipelines import make
 from . import refuse
 from .calibrate import Calibration, calibrate, choose, kind_of
 from .inputs import find, make_items
-from .project import Projection, project, with_costs
+from .project import Projection, cores, project, slots_of, with_costs
 from .refuse import Refusal
 
 Report = Callable[[int, int, str], None]
+#: Most processes that measure side by side: a plan may be made on a machine that others use as well.
+MOST_SIDE = 4
 #: What the reader of a projection should know.
 NOTE = (
     "Times are those of the machine that made the plan, without the time that other programs took, but with "
@@ -220,8 +222,9 @@ def plan(
     if calibration is None:
         calibration = Calibration()
         if items.sound.any():
+            side = min(cores(), slots_of(site, workers), MOST_SIDE)
             calibration = _known_calibration(settings, items, fingerprint) or calibrate(
-                settings, items, progress=progress
+                settings, items, side=side, progress=progress
             )
     items = with_costs(items, pipeline, calibration)
     projected = project(settings, items, calibration, site, workers)

@@ -15,8 +15,8 @@ from ..config import SurveyConfig
 from ..pipelines.protocol import Pipeline
 from .calibrate import Calibration
 
-#: Time until workers are there [s].
-START = {"local": 3.0, "threads": 0.0, "runner": 10.0, "tcp": 0.0, "slurm": 20.0}
+#: Time until the processes of workers begin [s]; what each then takes to be ready is measured.
+START = {"local": 1.0, "threads": 0.0, "runner": 8.0, "tcp": 0.0, "slurm": 15.0}
 #: Workers of a Slurm cluster where the site's file names no number.
 SLURM_WORKERS = 4
 #: Anonymous memory of a worker before its work, where it was not measured [byte].
@@ -96,11 +96,15 @@ def with_costs(items: Sequence[Item], pipeline: Pipeline, calibration: Calibrati
     return ItemTable.of(items).changed(change)
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def slots_of(cluster: ClusterConfig, workers: int | None) -> int:
     """Threads that a cluster will have."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     named = workers if workers is not None else cluster.workers
-    count = named if named is not None else SLURM_WORKERS if cluster.kind == "slurm" else cores
+    count = named if named is not None else SLURM_WORKERS if cluster.kind == "slurm" else cores()
     return max(1, count) * cluster.threads
 
 
@@ -149,7 +153,7 @@ def project(
         )
         chain = max(chain, one)
     tasks = split + max(1, round(small / config.span_seconds)) + 1
-    wall = max(seconds / slots, chain) + START.get(cluster.kind, 0.0)
+    wall = max(seconds / slots, chain) + START.get(cluster.kind, 0.0) + calibration.start
     jobs = 0
     if cluster.kind == "slurm":
         jobs = -(-slots // (cluster.threads * cluster.processes)) + (
