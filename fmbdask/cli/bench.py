@@ -73,6 +73,27 @@ def truth(
         typer.echo(path)
 
 
+@app.command(epilog="Example: fmbdask bench overhead -o overhead --quick")
+def overhead(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of exposures and tables.")] = Path("bench"),
+    quick: Quick = False,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured, in turns.")] = 5,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of the survey and of the loop.")] = 2,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
+) -> None:
+    """Hold a survey against a bare loop over the same regions, and against copying the same bytes."""
+    if submitted(cluster, slurm):
+        return
+    from fmbdask.survey.bench.overhead import overhead_files, plan_of
+
+    with progress() as report:
+        text, paths = overhead_files(plan_of(quick, rounds, workers), out, report)
+    typer.echo(text)
+    for path in paths:
+        typer.echo(path)
+
+
 @app.command(epilog="Example: fmbdask bench peers -o peers --quick")
 def peers(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of table and figure.")] = Path("bench"),
