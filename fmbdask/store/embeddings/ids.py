@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..readers.files import reason
-from .columns import Column, as_ids
+from .columns import Column, as_ids, places
 from .layout import OBJECT
 from .opening import rows_of
 from .sources.protocol import ID_NAMES
@@ -124,14 +124,14 @@ def select_objects(dataset: xr.Dataset, ids: Any, *, missing_ok: bool = False) -
     """
     own = np.asarray(dataset["object_id"].values)
     wanted = alike(as_ids(ids, "the ids"), own)
-    there = np.isin(wanted, own)
+    there = places(wanted, own) >= 0
     if not missing_ok and not there.all():
         gone = int((~there).sum())
         raise InputError(
             f"the object {wanted[int(np.argmin(there))]} is not in the store, like {gone - 1} others of "
             f"{len(wanted)} ids: check the ids"
         )
-    return take_objects(dataset, np.flatnonzero(np.isin(own, wanted)))
+    return take_objects(dataset, np.flatnonzero(places(own, np.unique(wanted)) >= 0))
 
 
 def alike(ids: Column, own: Column) -> Column:

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from .columns import Column, joined, known, take
+from .columns import Column, joined, known, places, take
 from .layout import OBJECT
 from .matching import match_ids, match_positions
 from .opening import rows_of
@@ -105,7 +105,7 @@ def _ids_of_both(a_ids: Column, b_ids: Column, a: Rows, b: Rows, names: tuple[st
     rest = b_ids[b[only]]
     if not len(rest):
         return a_ids[a]
-    if a_ids.dtype.kind == b_ids.dtype.kind and not np.isin(rest, a_ids).any():
+    if a_ids.dtype.kind == b_ids.dtype.kind and not (places(rest, a_ids) >= 0).any():
         return np.concatenate([a_ids[a[~only]], rest])
     told = np.array([f"{names[1]}:{value}" for value in rest.tolist()])
     return np.concatenate([a_ids[a[~only]].astype(str), told])

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from .columns import Column, kind_of
+from .columns import Column, kind_of, places
 
 Rows = NDArray[np.int64]
 #: More pairs within the radius than this many for each object say that the radius is too large.
@@ -39,12 +39,7 @@ def match_ids(left: Column, right: Column, names: tuple[str, str]) -> tuple[Rows
             f"ids are {kind_of(left)} in {names[0]} and {kind_of(right)} in {names[1]}: join on position, or "
             "import one of them again with ids of the other kind"
         )
-    order = np.argsort(right, kind="stable")
-    place = np.searchsorted(right, left, sorter=order)
-    place = np.minimum(place, max(len(right) - 1, 0))
-    found = right[order[place]] == left if len(right) else np.zeros(len(left), bool)
-    partner = np.where(found, order[place] if len(right) else 0, -1)
-    return _outer(partner.astype(np.int64), len(right))
+    return _outer(places(left, right), len(right))
 
 
 def match_positions(

@@ -96,17 +96,18 @@ def test_every_kind_of_number_and_missing_vectors(tmp_path: Path) -> None:
         {"object_id": 5, "a": torch.tensor([1.0, float("nan")], dtype=torch.float64), "z": np.float64(3)},
         {"object_id": 6, "other": {"x": 1}},
         {"object_id": 7, "a": torch.zeros(2)},
+        {"object_id": 8, "a": torch.ones(1).expand(2)},
     ]
     torch.save(records, tmp_path / "x.pt")
     done = import_embeddings(tmp_path / "x.pt", tmp_path / "e.zarr")
     ds = open_embeddings(tmp_path / "e.zarr")
-    expected = [[1.5, 2.5], [1.5, 2.5], [4, 6], [5, 6], [1, np.nan], [np.nan, np.nan], [0, 0]]
+    expected = [[1.5, 2.5], [1.5, 2.5], [4, 6], [5, 6], [1, np.nan], [np.nan, np.nan], [0, 0], [1, 1]]
     np.testing.assert_array_equal(ds["a"], np.array(expected, np.float32))
-    assert ds["valid_a"].values.tolist() == [True] * 4 + [False] * 3
+    assert ds["valid_a"].values.tolist() == [True] * 4 + [False] * 3 + [True]
     tally = done.modalities["a"]
-    assert (tally.valid, tally.missing, tally.not_finite, tally.zero) == (4, 1, 1, 1)
-    np.testing.assert_array_equal(ds["z"], [0.5, np.nan, 2, np.nan, 3, np.nan, np.nan])
-    assert ds["name"].values.tolist() == ["", "", "é", "b", "", "", ""]
+    assert (tally.valid, tally.missing, tally.not_finite, tally.zero) == (5, 1, 1, 1)
+    np.testing.assert_array_equal(ds["z"], [0.5, np.nan, 2, np.nan, 3, np.nan, np.nan, np.nan])
+    assert ds["name"].values.tolist() == ["", "", "é", "b", "", "", "", ""]
     assert ds["flag"].values.tolist()[1:3] == [1, 1]
     assert [note for note in done.notes if "other" in note]
 
@@ -205,6 +206,30 @@ def test_damaged_torch_files_are_refused(tmp_path: Path) -> None:
         archive.writestr("x/data.pkl", pickle.dumps([{"object_id": 1}], 2)[:-3])
     with pytest.raises(InputError, match="cannot be read"):
         import_embeddings(broken, tmp_path / "e.zarr")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_damage_is_more_than_a_sentence(tmp_path: Path, seed: int, whole_file: bytes) -> None:
+    rng = np.random.default_rng(seed)
+    damaged = np.frombuffer(whole_file, np.uint8).copy()
+    # half of the changes hit the pickle, the others anything
+    start = whole_file.index(b"object_id") if seed % 2 else 0
+    at = rng.integers(start, start + 600 if seed % 2 else len(damaged), 3)
+    damaged[at] = rng.integers(0, 256, 3)
+    (tmp_path / "x.pt").write_bytes(damaged.tobytes())
+    refused = ""
+    try:
+        records = TorchRecords(tmp_path / "x.pt")
+        blocks = list(records.blocks(4))
+    except InputError as error:
+        refused = str(error)
+    assert "x.pt" in refused or sum(len(b.vectors) for b in blocks) > 0
+
+
+@pytest.fixture(scope="module")
+def whole_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A sound `.pt` file."""
+    return save_records(tmp_path_factory.mktemp("whole") / "x.pt").read_bytes()
 
 
 def test_memory_too_small_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

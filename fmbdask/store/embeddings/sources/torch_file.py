@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import InputError
-from ...readers.files import reason
+from ...readers.files import reason, stamp_of
 from ..columns import Column, plain_scalar
 from ..layout import readable
 from .protocol import ID_NAMES, Block, Found, choose, split_columns
 
-#: Memory of one record of a few values and of one tensor of it, measured: dictionaries, tensors, zip entries.
-RECORD_BYTES, TENSOR_BYTES = 700, 900
+#: Memory of one tensor and its zip entry, and of one byte of the pickle with the values it makes, measured.
+TENSOR_BYTES, PICKLE_FACTOR = 900, 12
 STORAGES = {
     "FloatStorage": "f4",
     "DoubleStorage": "f8",
@@ -53,7 +53,10 @@ class Tensor:
 
     def __init__(self, stored: tuple[str, str], offset: int, shape: Any, strides: Any, *_: Any) -> None:
         self.kind, self.storage = stored
-        self.offset, self.shape, self.strides = offset, tuple(shape), tuple(strides)
+        self.offset = int(offset)
+        self.shape, self.strides = tuple(map(int, shape)), tuple(map(int, strides))
+        if min(self.offset, *self.shape, *self.strides, 0) < 0 or len(self.shape) != len(self.strides):
+            raise pickle.UnpicklingError("a tensor of no shape")
 
     @property
     def length(self) -> int | None:
@@ -126,7 +129,7 @@ class _Unpickler(pickle.Unpickler):
 class TorchRecords:
     """A list of dicts: ``object_id``, vectors by key, and single values such as ``redshift``, ``targetid``.
 
-    The records are held in memory without their vectors, about 2 kB an object.
+    The records are held in memory without their vectors, about 4 kB an object of two vectors.
 
     Parameters
     ----------
@@ -144,6 +147,7 @@ class TorchRecords:
     def __init__(self, path: Path, wanted: Mapping[str, str] | None = None) -> None:
         self.path = str(path)
         self._places: dict[str, tuple[int, int]] = {}
+        self._bytes = stamp_of(path).size
         records = self._load()
         keys: dict[str, None] = {}
         for number, record in enumerate(records):
@@ -194,6 +198,8 @@ class TorchRecords:
                 raise InputError(
                     f"{self.path}: {key} of object {self.ids[number]} has shape {tensor.shape}: give a vector"
                 )
+            if length > self._bytes:
+                raise InputError(f"{self.path}: a vector lies outside its file: get a fresh copy of it")
             widths.setdefault(length, number)
             if len(widths) > 1:
                 usual = next(iter(widths))
@@ -226,33 +232,18 @@ class TorchRecords:
         length = tensor.shape[-1] if tensor.shape else 1
         stride = tensor.strides[-1] if length > 1 else 1
         items = (length - 1) * stride + 1
-        if stride < 0 or tensor.offset < 0 or (tensor.offset + items) * kind.itemsize > size:
+        if (tensor.offset + items) * kind.itemsize > size or first + size > len(data):
             raise InputError(f"{self.path}: a vector lies outside its file: get a fresh copy of it")
-        values = np.frombuffer(data, kind, items, first + tensor.offset * kind.itemsize)[::stride]
+        values = np.frombuffer(data, kind, items, first + tensor.offset * kind.itemsize)
+        values = values[::stride] if stride else np.repeat(values, length)
         if tensor.kind == "bfloat16":
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values
 
     def _load(self) -> Sequence[dict[str, Any]]:
-        """Read the records, and where the storages lie."""
+        """Read the records, and find where their storages lie."""
         path = self.path
-        try:
-            with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
-                entries = archive.infolist()
-                pickled = next((e for e in entries if e.filename.endswith("data.pkl")), None)
-                if pickled is None:
-                    raise InputError(f"{path} holds no records: save a list of dictionaries with torch.save")
-                self._check_memory(len(entries), pickled.file_size)
-                order = next((e for e in entries if e.filename.endswith("byteorder")), None)
-                if order is not None and archive.read(order) != sys.byteorder.encode():
-                    raise InputError(f"{path} was saved on a machine of another byte order: save it here")
-                content = archive.read(pickled)
-                self._locate(entries, file)
-        except zipfile.BadZipFile as error:
-            raise InputError(
-                f"{path} is no complete .pt file of PyTorch 1.6 or later ({reason(error)}): get a fresh "
-                "copy, or save an old one again with torch.save"
-            ) from error
+        content = self._pickled()
         collecting = gc.isenabled()
         gc.disable()  # millions of small objects, none of them garbage
         try:
@@ -273,6 +264,29 @@ class TorchRecords:
             raise InputError(f"{path} holds no objects: give at least one")
         return records
 
+    def _pickled(self) -> bytes:
+        """The pickled records; the directory of the archive is read, and its storages located."""
+        path = self.path
+        try:
+            with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+                entries = archive.infolist()
+                pickled = next((e for e in entries if e.filename.endswith("data.pkl")), None)
+                if pickled is None:
+                    raise InputError(f"{path} holds no records: save a list of dictionaries with torch.save")
+                self._check_memory(len(entries), pickled.file_size)
+                order = next((e for e in entries if e.filename.endswith("byteorder")), None)
+                if order is not None and archive.read(order) != sys.byteorder.encode():
+                    raise InputError(f"{path} was saved on a machine of another byte order: save it here")
+                self._locate(entries, file)
+                return archive.read(pickled)
+        except InputError:
+            raise
+        except Exception as error:  # damaged archives raise anything
+            raise InputError(
+                f"{path} is no complete .pt file of PyTorch 1.6 or later ({reason(error)}): get a fresh "
+                "copy, or save an old one again with torch.save"
+            ) from error
+
     def _locate(self, entries: Sequence[zipfile.ZipInfo], file: Any) -> None:
         """Find where each storage begins: after its local header, which is of its own length."""
         for entry in entries:
@@ -289,7 +303,7 @@ class TorchRecords:
         """Refuse a file whose records would not fit into memory."""
         import psutil
 
-        needed = tensors * TENSOR_BYTES + 12 * pickled
+        needed = tensors * TENSOR_BYTES + PICKLE_FACTOR * pickled
         free = psutil.virtual_memory().available
         if needed > free:
             raise InputError(
