@@ -4,7 +4,7 @@
 
 Brings up the small Slurm of the tests, so it wants root on Debian. Both ways have as many processes of one
 thread side by side. Each is done twice: left alone, and with a node that runs some of it killed when a third
-is done. Wall time is from the command to its last result, the survey's with its catalogue and report; CPU time
+is done. Wall time is from the command to its last result, the survey's with catalogue and report; CPU time
 is that of all processes on the nodes, of those of a killed node until its end, and of the survey's
 coordinator.
 """
