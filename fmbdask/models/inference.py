@@ -38,8 +38,9 @@ def one_torch_thread() -> Iterator[None]:
     import torch
 
     with _lock:
+        here = torch.get_num_threads()  # a thread that never asked would take the number of the process later
         if _users == 0:
-            _before = torch.get_num_threads()
+            _before = here
         _users += 1
         torch.set_num_threads(1)
     try:
