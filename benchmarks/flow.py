@@ -3,9 +3,9 @@
     python benchmarks/flow.py [--objects 1000000] [--modalities 2] [--layers 4 --hidden 128] [--scored 100000]
 
 Vectors are made piece by piece: clusters in a space of 24 dimensions through a nonlinear map into many
-features, with noise whose deviation falls slowly. A flow is fitted to a sample as large as a store of so many objects
-has, cross-fitted, and calibrated; then it scores rows that it never saw. Making, reading and hashing are not
-counted. Scores of a part of the objects (`--scored`) are timed and multiplied.
+features, with noise whose deviation falls slowly. A flow is fitted to a sample as large as a store of so
+many objects has, cross-fitted, and calibrated; then it scores rows that it never saw. Making, reading and
+hashing are not counted. Scores of a part of the objects (`--scored`) are timed and multiplied.
 """
 
 from __future__ import annotations
