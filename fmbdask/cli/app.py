@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fmbdask.cli import bench, cluster, config, embeddings, ramps, survey
+from fmbdask.cli import bench, cluster, config, detect, embeddings, ramps, survey, train
 from fmbdask.cli.elsewhere import WORDS
 from fmbdask.errors import FmbdaskError
 
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.add_typer(ramps.app, name="ramps")
 app.add_typer(embeddings.app, name="embeddings")
+app.add_typer(detect.app, name="detect")
+app.add_typer(train.app, name="train")
 app.add_typer(survey.app, name="survey")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(config.app, name="config")

@@ -25,6 +25,10 @@ def model_of(section: str) -> type[BaseModel]:
         from fmbdask.ramps.simulation.config import SimulationConfig
 
         return SimulationConfig
+    if section == "detect":
+        from fmbdask.survey.objects.detecting import DetectConfig
+
+        return DetectConfig
     if section == "survey":
         from fmbdask.survey.config import SurveyConfig
 

@@ -38,12 +38,24 @@ class DetectConfig(BaseModel):
     seed: int = Field(0, ge=0, description="of what is random in training")
     group: str | None = Field(None, description="column whose equal values keep objects in one fold")
     robust: bool = Field(False, description="moments once more without the objects that surprised")
+    alignment: Literal["auto", "mlp", "ridge"] = Field(
+        "auto", description="how the match of modalities is learned; auto: mlp where torch is installed"
+    )
     fusion: Fusion = Field("pvalue", description="how scores become one: pvalue, geo, min or avg")
     top_k: int = Field(200, ge=1, description="objects of the ranked lists")
     fdr: float = Field(0.1, gt=0, lt=1, description="false discovery rate of the list of p-values")
     t_img: float | None = Field(None, ge=0, le=1, description="least share of the image's rank in filtered")
     t_spec: float | None = Field(None, ge=0, le=1, description="least share of the spectrum's rank")
     t_mis: float | None = Field(None, ge=0, le=1, description="least share of the mismatch's rank")
+
+    @property
+    def flow(self) -> dict[str, Any]:
+        """Settings of flows."""
+        names = (
+            "model_type", "n_layers", "hidden_dim", "learning_rate", "components", "epochs", "batch",
+            "patience", "device", "folds", "seed",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
 
 
 class SearchConfig(DetectConfig):
@@ -110,15 +122,6 @@ class SearchConfig(DetectConfig):
             return 2**20
         return 2 * 4 * self.folds * features * features + 2**26
 
-    @property
-    def flow(self) -> dict[str, Any]:
-        """Settings of flows."""
-        names = (
-            "model_type", "n_layers", "hidden_dim", "learning_rate", "components", "epochs", "batch",
-            "patience", "device", "folds", "seed",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
-
 
 def search_of(options: Mapping[str, Any]) -> SearchConfig:
     """Settings from the options of a survey.
@@ -162,23 +165,39 @@ def pairs(kept: Mapping[str, Kept]) -> list[tuple[str, str]]:
 
 
 def wanted(search: SearchConfig, kept: Mapping[str, Kept]) -> dict[str, Detector]:
-    """Detectors that a search needs, not fitted yet, that know their modalities; by name."""
-    found: dict[str, Detector] = {}
+    """Detectors that a search needs, not fitted yet, that know their modalities; by name.
 
-    def add(kind: str, modalities: Sequence[str], **settings: Any) -> None:
-        made = class_of(kind)(**({"folds": search.folds, "seed": search.seed} | settings))
-        made.modalities = tuple(modalities)
-        found["_".join((kind, *modalities))] = made
+    Names are those of :func:`fmbdask.anomaly.search.default_detectors`; where a store holds vectors of
+    several models, the model stands before the name.
+    """
+    from ...anomaly.mahalanobis import Mahalanobis
+    from ...anomaly.search import default_detectors
+
+    found: dict[str, Detector] = {}
+    models = by_model(kept)
+    common: dict[str, Any] = {"folds": search.folds, "seed": search.seed}
+
+    def add(name: str, model: str, detector: Detector, modalities: Sequence[str]) -> None:
+        detector.modalities = tuple(modalities)
+        found[name if len(models) == 1 else f"{model}.{name}"] = detector
 
     if search.find == "outliers":
-        for modality in kept:
-            add("flow", [modality], **search.flow)
+        for modality, one in kept.items():
+            add(f"flow_{modality}", one.model, class_of("flow")(**search.flow), [modality])
     for pair in pairs(kept):
-        if search.find in ("cosine", "multimodal"):
-            add("cosine", pair)
+        model, widths = kept[pair[0]].model, {m: kept[m].width for m in pair}
+        cosine = search.find == "cosine" or widths[pair[0]] == widths[pair[1]]
+        if search.find in ("cosine", "multimodal") and cosine:
+            add("cosine", model, class_of("cosine")(**common), pair)
         if search.find == "multimodal":
             for modality in pair:
-                add("flow", [modality], **search.flow)
+                add(f"flow_{modality}", model, class_of("flow")(**search.flow), [modality])
+        if search.find == "multimodal" and search.fusion == "pvalue":
+            defaults = default_detectors(widths, alignment=search.alignment, cosine=False, **common)
+            for name, (detector, own) in defaults.items():
+                if isinstance(detector, Mahalanobis):
+                    detector = Mahalanobis(span=detector.span, robust=search.robust, **common)
+                add(name, model, detector, own)
     return found
 
 

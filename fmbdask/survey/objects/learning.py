@@ -8,11 +8,11 @@ from dataclasses import replace
 from ...anomaly.detector import Detector, Report
 from ...anomaly.moments import Moments, Sums
 from ...anomaly.rows import Rows
+from ...anomaly.search import learn_together
 from ...anomaly.summary import Summary, merge_summaries
 from ...anomaly.threads import one_thread
 from ...regions import BLOCK
 from .stores import Kept
-from .summaries import narrowed
 
 #: Objects of the sample that a plan trains with when it measures.
 REHEARSED = 4096
@@ -27,15 +27,12 @@ def learn(
     group: str | None = None,
     progress: Progress = None,
 ) -> None:
-    """Fit detectors that know their modalities; detectors of the same ones share what they make of them."""
-    own: dict[tuple[str, ...], Summary] = {}
+    """Fit detectors that know their modalities; they share what they make of the sample."""
     for detector in detectors.values():
-        modalities = detector.modalities
-        if modalities not in own:
-            own[modalities] = narrowed(summary, modalities)
-        widths = {m: kept[m].width for m in modalities}
-        detector.begin(widths, {m: kept[m].provenance for m in modalities}, group)
-        detector.learn_from(own[modalities], progress)
+        own = detector.modalities
+        detector.begin({m: kept[m].width for m in own}, {m: kept[m].provenance for m in own}, group)
+    if detectors:
+        learn_together(detectors, summary, progress)
 
 
 def reweighed(
@@ -79,8 +76,8 @@ def relearn(
 ) -> None:
     """Fit once more those detectors that have new moments, on the same sample."""
     for name, new in moments.items():
-        detector = detectors[name]
-        detector.learn_from(narrowed(summary, detector.modalities, new), progress)
+        again = Summary(summary.folds, summary.objects, new, summary.sample, summary.unusable)
+        learn_together({name: detectors[name]}, again, progress)
 
 
 def rehearsal(summary: Summary, detectors: Mapping[str, Detector]) -> Summary:
@@ -99,8 +96,3 @@ def merge_all(results: Iterable[Mapping[str, Summary]]) -> dict[str, Summary]:
             old = whole.get(name)
             whole[name] = new if old is None else merge_summaries([old, new], 0)
     return whole
-
-
-def unusable_of(summary: Summary) -> dict[str, int]:
-    """Objects without a usable vector, by modality."""
-    return {m: int(n) for m, n in summary.unusable.items() if n}

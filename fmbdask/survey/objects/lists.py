@@ -84,9 +84,9 @@ class Listing:
         """Objects by falling score."""
         return ordered(self.scored.columns[name], self.scratch)
 
-    def writer(self, name: str) -> TableWriter:
+    def writer(self, name: str, *, parquet: bool = True) -> TableWriter:
         """Writer of a list and of its Parquet file."""
-        return TableWriter(self.target / name, overwrite=self.overwrite, units=UNITS)
+        return TableWriter(self.target / name, overwrite=self.overwrite, units=UNITS, parquet=parquet)
 
 
 #: Units of columns.
@@ -161,7 +161,7 @@ def _write(listing: Listing, what: str, kind: str | None, columns: Columns) -> l
 
 def write_rates(listing: Listing) -> Path:
     """``rates.csv``: of each detector how many p-values lie below a level, and how many would by chance."""
-    with listing.writer("rates.csv") as writer:
+    with listing.writer("rates.csv", parquet=False) as writer:
         for name in listing.detectors:
             p = listing.scored.p(name)
             counts = np.zeros(len(LEVELS), np.int64)

@@ -20,6 +20,7 @@ KINDS = {
     "flow": ("flow", "Flow"),
     "cosine": ("cosine", "Cosine"),
     "alignment": ("alignment", "Alignment"),
+    "contrast": ("contrast", "Contrast"),
 }
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...anomaly.fusion import reason
-from ...anomaly.summary import Summary
 from ...store.embeddings.opening import Store
 from .detecting import SearchConfig, pairs
+from .explaining import explained
 from .joining import WHICH, Joined, fused, join
 from .lists import UNITS, Listing, similarity, write_in_order
 from .ranking import ordered
@@ -24,7 +24,7 @@ LEAST_SHARE = 0.9
 
 
 def write_multimodal(
-    search: SearchConfig, listing: Listing, summary: Summary | None, stores: Sequence[Store]
+    search: SearchConfig, listing: Listing, stores: Sequence[Store]
 ) -> tuple[list[Path], list[str]]:
     """``multimodal/all_scores.csv`` and, for each model, its ranked and filtered lists.
 
@@ -57,8 +57,8 @@ def write_multimodal(
                 )
             kept &= passing(search, joined, top)
             own = columns(top, 1)
-            if search.fusion == "pvalue":
-                own |= {}
+            if joined.p is not None:
+                own |= explained(listing, joined, stores, pair, top, own["reason"])
             name = f"top{search.top_k}_{joined.model}_{search.fusion}"
             paths.append(_write(listing, folder / "ranked" / f"{name}.csv", own, np.ones(len(top), bool)))
             paths.append(_write(listing, folder / "filtered" / f"{name}_filtered.csv", own, kept))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...anomaly.detector import Detector
 from ...anomaly.rows import Rows
+from ...anomaly.threads import one_thread
 from ...errors import InputError
 from .ranking import mapped
 
@@ -29,9 +30,10 @@ Scores = Mapping[str, NDArray[np.float64]]
 def scores_of(detectors: Mapping[str, Detector], pieces: Iterator[Rows]) -> dict[str, NDArray[np.float64]]:
     """Score pieces of a span by all detectors; NaN where there is no finite vector."""
     found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in detectors}
-    for rows in pieces:
-        for name, detector in detectors.items():
-            found[name].append(detector.scores_of(rows))
+    with one_thread():
+        for rows in pieces:
+            for name, detector in detectors.items():
+                found[name].append(detector.scores_of(rows))
     return {name: np.concatenate([*parts, np.zeros(0)]) for name, parts in found.items()}
 
 

@@ -7,7 +7,7 @@ anonymous memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,41 +85,3 @@ def merged(folders: Sequence[Path]) -> Summary:
     objects = sum(s.objects for s in summaries)
     widths = {m: v.shape[1] for m, v in summaries[0].sample.vectors.items()} if summaries else {}
     return merge_summaries(summaries, sample_limit(objects, widths))
-
-
-def narrowed(
-    summary: Summary, modalities: Sequence[str], moments: Mapping[str, Any] | None = None
-) -> Summary:
-    """What a summary says of some modalities, without the objects that have none of them.
-
-    Parameters
-    ----------
-    summary : Summary
-    modalities : sequence of str
-    moments : mapping, optional
-        Instead of its own.
-
-    Returns
-    -------
-    Summary
-        As of a store that holds nothing else; its sample is no larger than that of such a store.
-    """
-    sample = summary.sample
-    own = Rows(
-        sample.start,
-        {m: sample.vectors[m] for m in modalities},
-        {m: sample.valid[m] for m in modalities},
-        sample.keys,
-        sample.groups,
-    )
-    some = np.logical_or.reduce([own.valid[m] for m in modalities])
-    if not some.all():
-        own = own.take(some)
-    chosen = summary.moments if moments is None else moments
-    return Summary(
-        summary.folds,
-        summary.objects,
-        {m: chosen[m] for m in modalities},
-        own,
-        {m: summary.unusable[m] for m in modalities},
-    )

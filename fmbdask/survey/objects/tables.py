@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -122,3 +123,27 @@ def pieces(order: NDArray[np.int64], rows: int = ROWS) -> Iterator[NDArray[np.in
     """An order in pieces of at most so many objects."""
     for start in range(0, len(order), rows):
         yield np.asarray(order[start : start + rows])
+
+
+def concatenated(parts: Sequence[Path], path: Path) -> Path:
+    """Make one table of several with the same columns, each a CSV and a Parquet file, and remove those."""
+    with atomic(path, overwrite=True) as temporary, temporary.open("wb") as out:
+        for number, part in enumerate(parts):
+            with part.open("rb") as file:
+                if number:
+                    file.readline()
+                shutil.copyfileobj(file, out, 2**20)
+    files = [pq.ParquetFile(part.with_suffix(".parquet")) for part in parts]
+    schema = pa.unify_schemas([file.schema_arrow for file in files], promote_options="permissive")
+    with (
+        atomic(path.with_suffix(".parquet"), overwrite=True) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for file in files:
+            for batch in file.iter_batches(ROWS):
+                writer.write_table(pa.table(batch).cast(schema))
+            file.close()
+    for part in parts:
+        part.unlink()
+        part.with_suffix(".parquet").unlink()
+    return path

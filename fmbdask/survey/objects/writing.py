@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...anomaly.detector import Detector
-from ...anomaly.summary import Summary
 from .detecting import SearchConfig
 from .lists import Listing, write_all_scores, write_mismatches, write_outliers, write_rates
 from .multimodal import write_multimodal
@@ -26,7 +25,6 @@ MOST = 1_000_000
 def write_lists(
     search: SearchConfig,
     detectors: Mapping[str, Detector],
-    summary: Summary | None,
     stores: Sequence[tuple[str, Store]],
     scored: Scored,
     target: Path,
@@ -41,8 +39,6 @@ def write_lists(
     search : SearchConfig
     detectors : mapping
         Those that made the scores.
-    summary : Summary, optional
-        Of what they learned from: ordinary objects are taken from its sample.
     stores : sequence of (name, Store)
         In the order of the scores.
     scored : Scored
@@ -64,7 +60,7 @@ def write_lists(
         paths = write_outliers(listing) + write_mismatches(listing)
     notes: list[str] = drifts(listing)
     if search.find == "multimodal":
-        more, said = write_multimodal(search, listing, summary, [store for _, store in stores])
+        more, said = write_multimodal(search, listing, [store for _, store in stores])
         paths, notes = paths + more, notes + said
     return [*paths, write_rates(listing)], notes
 

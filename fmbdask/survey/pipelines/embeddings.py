@@ -324,12 +324,9 @@ class ScoreStage(EmbeddingStage):
     def reduce_run(self, products: Sequence[tuple[Item, Path]], target: Path, context: Context) -> None:
         """Rank, and write the lists."""
         models = self.detectors(products[0][0], context) if products else {}
-        summary = None
-        if self.before is not None:
-            summary = read_summary(context.products[f"{LEARN}.run"] / SUMMARY)
         with TemporaryDirectory(dir=target) as scratch:
             _, notes = write_lists(
-                self.search, models, summary, [(item.name, opened(item.path)) for item, _ in products],
+                self.search, models, [(item.name, opened(item.path)) for item, _ in products],
                 gather([folder / SCORES for _, folder in products], Path(scratch)), target, Path(scratch),
             )  # fmt: skip
         context.extra["notes"] = notes

@@ -43,8 +43,13 @@ class Run:
         """Inputs, done and failed."""
         return {"items": self.items, "done": self.done, "failed": self.failed}
 
-    def catalog(self) -> pd.DataFrame:
+    def catalog(self, tables: str = "*.parquet") -> pd.DataFrame:
         """The tables of the run.
+
+        Parameters
+        ----------
+        tables : str
+            Which ones, below ``catalog``, where there are several kinds.
 
         Raises
         ------
@@ -53,7 +58,7 @@ class Run:
         """
         import pandas as pd
 
-        files = sorted((self.path / "catalog").glob("*.parquet"))
+        files = sorted((self.path / "catalog").glob(tables))
         if not self.complete or not files:
             raise RunError(f"the run in {self.path} has no catalogue: `fmbdask survey resume {self.path}`")
         return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
