@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .cosine import Cosine
     from .detector import Detector
-    from .lazy import skipped
+    from .lazy import scores, skipped
     from .mahalanobis import Mahalanobis
     from .residual import Residual
 
-__all__ = ["Cosine", "Detector", "Mahalanobis", "Residual", "load", "skipped"]
+__all__ = ["Cosine", "Detector", "Mahalanobis", "Residual", "load", "scores", "skipped"]
 
 #: Public name -> module of this room.
 _MODULES = {
@@ -20,6 +20,7 @@ _MODULES = {
     "Detector": "detector",
     "Mahalanobis": "mahalanobis",
     "Residual": "residual",
+    "scores": "lazy",
     "skipped": "lazy",
 }
 #: What a saved detector calls itself -> name of its class.

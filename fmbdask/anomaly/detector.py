@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from ..checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ..errors import InputError
 from .calibration import FEWEST, TAIL_FROM, Calibration
-from .lazy import score_lazily
-from .matching import objects_for
+from .lazy import scores
 from .objects import OBJECT, Data, Objects
 from .reading import summary_of
 from .rows import Rows
@@ -199,21 +198,21 @@ class Detector(ABC):
             )
         with one_thread():
             self.learn(summary, progress)
-            scores = np.empty(len(sample))
+            found = np.empty(len(sample))
             for begin, part in zip(range(0, len(sample), PART), sample.parts(PART), strict=True):
-                scores[begin : begin + len(part)] = self.scores_of(part)
+                found[begin : begin + len(part)] = self.scores_of(part)
                 if progress is not None:
                     progress(begin + len(part), len(sample), f"{self.kind}: calibration")
-        self.calibration = Calibration.fit(scores)
+        self.calibration = Calibration.fit(found)
         self.rounds += 1
 
     def scores_of(self, rows: Rows) -> NDArray[np.float64]:
         """Score rows in memory; NaN where a modality is missing or not finite. (n,)"""
         valid = rows.all_valid(self.modalities)
-        scores = np.full(len(rows), np.nan)
+        found = np.full(len(rows), np.nan)
         if valid.any():
-            scores[valid] = self.score_rows(rows.having(self.modalities))
-        return scores
+            found[valid] = self.score_rows(rows.having(self.modalities))
+        return found
 
     def ordinary(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows count in moments that are taken again: those whose scores are no surprise.
@@ -221,7 +220,7 @@ class Detector(ABC):
         A score surprises that lies far above the median, measured by the distance of the upper quartile,
         which anomalies hardly move; and never more than one in ten does.
         """
-        bulk = self._calibrated().bulk
+        bulk = self.calibrated().bulk
         middle, upper, highest = np.interp([0.5, 0.75, TAIL_FROM], np.linspace(0, TAIL_FROM, len(bulk)), bulk)
         return ~(self.scores_of(rows) > max(highest, middle + SURPRISING * (upper - middle) / 0.6745))
 
@@ -250,16 +249,8 @@ class Detector(ABC):
         UserWarning
             While it is computed, if vectors are not finite that the store does not say are missing.
         """
-        self._calibrated()
-        objects = objects_for(self, data)
-        known = np.logical_and.reduce([objects.known[m] for m in self.modalities])
-        return xr.DataArray(
-            score_lazily(self, objects),
-            dims=(OBJECT,),
-            coords={"object_id": (OBJECT, objects.ids)},
-            attrs={"missing": int(len(known) - known.sum())},
-            name=f"{self.kind}_score",
-        )
+        name = f"{self.kind}_score"
+        return scores({name: self}, data)[name]
 
     def p_value(self, data: Data) -> xr.DataArray:
         """Probability of an ordinary object to have such a score or a higher one, lazily.
@@ -274,11 +265,10 @@ class Detector(ABC):
         DataArray
             (object,), in (0, 1]; NaN where there is no score.
         """
-        calibration = self._calibrated()
+        calibration = self.calibrated()
         is_score = isinstance(data, xr.DataArray) and data.dims == (OBJECT,)
-        scores = data if is_score else self.score(data)
-        assert isinstance(scores, xr.DataArray)
-        found = xr.apply_ufunc(calibration.p_value, scores, dask="parallelized", output_dtypes=[np.float64])
+        values = data if is_score else self.score(data)
+        found = xr.apply_ufunc(calibration.p_value, values, dask="parallelized", output_dtypes=[np.float64])
         named: xr.DataArray = found.rename("p_value")
         return named
 
@@ -302,7 +292,7 @@ class Detector(ABC):
         """
         if not 0 <= percentile < 100:
             raise InputError(f"there is no percentile {percentile}: give one from 0 to below 100")
-        self.label_threshold = self._calibrated().quantile(percentile / 100)
+        self.label_threshold = self.calibrated().quantile(percentile / 100)
         return self.label_threshold
 
     def predict(self, data: Data, *, p: float | None = None) -> tuple[xr.DataArray, xr.DataArray]:
@@ -321,12 +311,12 @@ class Detector(ABC):
         scores, labels : DataArray
             (object,), float64 and int8: 1 anomalous, 0 not, -1 no score.
         """
-        scores = self.score(data)
+        values = self.score(data)
         if p is None and self.label_threshold is not None:
-            found = scores > self.label_threshold
+            found = values > self.label_threshold
         else:
-            found = self.p_value(scores) < (ANOMALOUS if p is None else p)
-        return scores, found.where(scores.notnull(), -1).astype(np.int8).rename("label").drop_attrs()
+            found = self.p_value(values) < (ANOMALOUS if p is None else p)
+        return values, found.where(values.notnull(), -1).astype(np.int8).rename("label").drop_attrs()
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Save into a folder of its own: safetensors and JSON, no code.
@@ -338,7 +328,7 @@ class Detector(ABC):
         OutputExistsError
             If the folder exists and is not to be overwritten.
         """
-        calibration = self._calibrated()
+        calibration = self.calibrated()
         own = self.state()
         common = {
             "folds": self.folds, "seed": self.seed, "group": self.group, "widths": self.widths,
@@ -382,7 +372,14 @@ class Detector(ABC):
             ) from error
         return made
 
-    def _calibrated(self) -> Calibration:
+    def calibrated(self) -> Calibration:
+        """What its scores of ordinary objects look like.
+
+        Raises
+        ------
+        InputError
+            If it is not fitted.
+        """
         if self.calibration is None:
             raise InputError(f"the {self.kind} detector is not fitted: call fit, or load a saved one")
         return self.calibration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -12,8 +13,10 @@ import xarray as xr
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .folds import FOLD_SEED, SAMPLE_SEED, keys_of
-from .objects import Objects, as_float32, usable
+from .matching import objects_for
+from .objects import OBJECT, Data, Objects, as_float32, usable
 from .rows import Rows
 from .summary import piece_of
 from .threads import one_thread
@@ -22,21 +25,42 @@ if TYPE_CHECKING:
     from .detector import Detector
 
 
-def score_lazily(detector: Detector, objects: Objects) -> da.Array:
-    """Scores of objects, (n,) float64: chunks of the store are put together where they are small, and cut
-    where they are large, so that tiles are full and memory is bounded."""
-    size = piece_of(objects.widths)
-    rows = da.core.normalize_chunks(size, shape=(len(objects),), dtype=np.float64)[0]
-    model = delayed(detector, name=f"{detector.kind}-{uuid4().hex}", traverse=False)
-    columns = [objects.arrays[m].rechunk((rows, -1)) for m in detector.modalities]
-    whole = [objects.known[m] for m in detector.modalities] + [objects.ids]
-    whole += [] if objects.group is None else [objects.group]
-    inputs = [x for k, a in enumerate(columns) for x in (a, (0, k + 1))]
-    inputs += [x for v in whole for x in (da.from_array(v, chunks=(rows,), name=False), (0,))]
-    lazy: da.Array = da.blockwise(
-        _score_chunk, (0,), model, None, *inputs, concatenate=True, dtype=np.float64, meta=np.empty(0)
-    )
-    return lazy
+def scores(detectors: Mapping[str, Detector], data: Data) -> xr.Dataset:
+    """Score objects with several detectors, lazily: read once, and what they have in common is made once.
+
+    Parameters
+    ----------
+    detectors : mapping
+        Name -> fitted detector; all with the same groups.
+    data : Dataset, DataArray or array
+        See :meth:`~fmbdask.anomaly.Detector.score`.
+
+    Returns
+    -------
+    Dataset
+        One variable (object,) for each name, the same bits as :meth:`~fmbdask.anomaly.Detector.score` gives.
+
+    Raises
+    ------
+    InputError
+        If there is none, one is not fitted or was fitted to something else, or their groups differ.
+    """
+    if not detectors:
+        raise InputError("there are no detectors to score with: give at least one")
+    if len({d.group for d in detectors.values()}) > 1:
+        raise InputError("these detectors were fitted with different groups: score with one after the other")
+    each = {name: objects_for(detector, data) for name, detector in detectors.items()}
+    arrays = {m: a for o in each.values() for m, a in o.arrays.items()}
+    known = {m: k for o in each.values() for m, k in o.known.items()}
+    first = next(iter(each.values()))
+    objects = Objects(arrays, first.ids, known, first.group, {})
+    table = _table(list(detectors.values()), objects)
+    found = {}
+    for place, (name, detector) in enumerate(detectors.items()):
+        there = np.logical_and.reduce([known[m] for m in detector.modalities])
+        attrs = {"missing": int(len(there) - there.sum())}
+        found[name] = xr.DataArray(table[:, place], dims=(OBJECT,), attrs=attrs)
+    return xr.Dataset(found, coords={"object_id": (OBJECT, objects.ids)})
 
 
 def skipped(scores: xr.DataArray) -> int:
@@ -54,11 +78,33 @@ def skipped(scores: xr.DataArray) -> int:
     return int(scores.isnull().sum()) - int(scores.attrs.get("missing", 0))
 
 
-def _score_chunk(detector: Detector, *arrays: NDArray[Any]) -> NDArray[np.float64]:
+def _table(detectors: Sequence[Detector], objects: Objects) -> da.Array:
+    """Scores (n, detectors) float64: chunks of the store are put together where they are small, and cut where
+    they are large, so that tiles are full and memory is bounded."""
+    size = piece_of(objects.widths)
+    rows = da.core.normalize_chunks(size, shape=(len(objects),), dtype=np.float64)[0]
+    # by name, not in every task: workers of a cluster fetch them once
+    models = delayed(list(detectors), name=f"detectors-{uuid4().hex}", traverse=False)
+    whole = [*objects.known.values(), objects.ids, *([] if objects.group is None else [objects.group])]
+    inputs: list[Any] = []
+    for k, array in enumerate(objects.arrays.values()):
+        inputs += [array.rechunk((rows, -1)), (0, k + 2)]
+    for values in whole:
+        inputs += [da.from_array(values, chunks=(rows,), name=False), (0,)]
+    lazy: da.Array = da.blockwise(
+        _score_chunk, (0, 1), models, None, objects.modalities, None, *inputs,
+        new_axes={1: len(detectors)}, concatenate=True, dtype=np.float64, meta=np.empty((0, 0)),
+    )  # fmt: skip
+    return lazy
+
+
+def _score_chunk(
+    detectors: Sequence[Detector], modalities: Sequence[str], *arrays: NDArray[Any]
+) -> NDArray[np.float64]:
     """Score the objects of one chunk: vectors and flags of each modality, ids, and groups if there are."""
-    count = len(detector.modalities)
-    vectors = {m: as_float32(v) for m, v in zip(detector.modalities, arrays[:count], strict=True)}
-    known = dict(zip(detector.modalities, arrays[count : 2 * count], strict=True))
+    count = len(modalities)
+    vectors = {m: as_float32(v) for m, v in zip(modalities, arrays[:count], strict=True)}
+    known = dict(zip(modalities, arrays[count : 2 * count], strict=True))
     valid = {m: usable(v, known[m]) for m, v in vectors.items()}
     for modality, flags in valid.items():
         if flags.sum() < known[modality].sum():  # the same words each time: shown once
@@ -70,4 +116,4 @@ def _score_chunk(detector: Detector, *arrays: NDArray[Any]) -> NDArray[np.float6
     ids = arrays[2 * count]
     rows = Rows(0, vectors, valid, keys_of(ids, SAMPLE_SEED), keys_of(arrays[-1], FOLD_SEED))
     with one_thread():
-        return detector.scores_of(rows)
+        return np.stack([detector.scores_of(rows) for detector in detectors], axis=1)

@@ -22,8 +22,9 @@ def objects_for(detector: Detector, data: Data) -> Objects:
     Raises
     ------
     InputError
-        If modalities are absent, or vectors are of another width or another model.
+        If the detector is not fitted, modalities are absent, or vectors are of another width or another model.
     """
+    detector.calibrated()
     named = list(detector.modalities)
     if isinstance(data, xr.Dataset):
         objects = Objects.of(data, named, detector.group)

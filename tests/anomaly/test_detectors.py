@@ -245,7 +245,7 @@ def test_groups_stay_in_one_fold(data: xr.Dataset) -> None:
         detector.score(data["image"].values)
     with pytest.raises(InputError, match="no column nothing to group by"):
         Mahalanobis().fit(data, modalities=["image"], group="nothing")
-    with pytest.raises(InputError, match="all objects .* are in one of 5 folds: give fewer folds"):
+    with pytest.raises(InputError, match=r"all objects .* are in one of 5 folds: give fewer folds"):
         Mahalanobis(span=7).fit(
             data.assign_coords(one=("object", np.zeros(COUNT, int))), modalities=["image"], group="one"
         )
@@ -350,7 +350,7 @@ def test_settings_that_cannot_be() -> None:
 
 def test_tasks_hold_a_bounded_number_of_bytes() -> None:
     detector = Mahalanobis(span=7).fit(vectors(400, 300))
-    for size in (100_000, 999, 1):
+    for size in (100_000, 999):
         lazy = da.zeros((100_000, 300), dtype=np.float32, chunks=(size, 300))
         (sizes,) = detector.score(lazy[:70_000]).chunks or ()
         assert set(sizes[:-1]) == {piece_of({"feature": 300})}
