@@ -125,15 +125,9 @@ def as_ids(values: Any, where: str) -> Column:
 
 def repeated(ids: Column) -> Any | None:
     """One id that stands more than once, or None."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    # hashing is several times faster than sorting text
-    if pc.count_distinct(pa.array(ids)).as_py() == len(ids):
-        return None
     ordered = np.sort(ids)
     twice = np.flatnonzero(ordered[1:] == ordered[:-1])
-    return ordered[twice[0]].item()
+    return ordered[twice[0]].item() if len(twice) else None
 
 
 def places(ids: Column, among: Column) -> NDArray[np.int64]:
