@@ -6,17 +6,34 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .alignment import Alignment
+    from .contrast import Contrast
     from .cosine import Cosine
     from .detector import Detector
     from .lazy import scores, skipped
     from .mahalanobis import Mahalanobis
     from .residual import Residual
+    from .search import CrossModalSearch
 
-__all__ = ["Cosine", "Detector", "Mahalanobis", "Residual", "load", "scores", "skipped"]
+__all__ = [
+    "Alignment",
+    "Contrast",
+    "Cosine",
+    "CrossModalSearch",
+    "Detector",
+    "Mahalanobis",
+    "Residual",
+    "load",
+    "scores",
+    "skipped",
+]
 
 #: Public name -> module of this room.
 _MODULES = {
+    "Alignment": "alignment",
+    "Contrast": "contrast",
     "Cosine": "cosine",
+    "CrossModalSearch": "search",
     "Detector": "detector",
     "Mahalanobis": "mahalanobis",
     "Residual": "residual",
@@ -25,6 +42,8 @@ _MODULES = {
 }
 #: What a saved detector calls itself -> name of its class.
 _KINDS = {
+    "alignment": "Alignment",
+    "contrast": "Contrast",
     "cosine": "Cosine",
     "mahalanobis": "Mahalanobis",
     "residual": "Residual",

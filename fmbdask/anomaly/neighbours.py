@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Most objects of a reference: each object is compared with all of them.
-REFERENCE_ROWS = 20_000
+REFERENCE_ROWS = 12_000
 
 
 @dataclass(frozen=True)
