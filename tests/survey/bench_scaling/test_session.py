@@ -155,3 +155,12 @@ def test_advice_follows_from_the_rate_where_the_scheduler_was_the_limit() -> Non
     assert "job array" in text
     free = advice(pd.DataFrame(rows[:1]))
     assert "No saturation was seen: 1000 threads" in free
+
+
+def test_advice_follows_from_what_a_task_costs() -> None:
+    rows = pd.DataFrame([saturated(2, 0.1, 0.8), saturated(2, 1.0, 0.98)])
+    rows = rows.assign(mode="weak", overhead=[0.020, 0.022])
+    text = advice(rows)
+    assert "21 ms beside its work" in text
+    assert "at least 0.4 s" in text
+    assert advice(rows.assign(task="io")) == ""
