@@ -46,7 +46,7 @@ TRAINING = ("learning_rate", "schedule", "batch", "patience", "weight_decay", "g
 #: Steps of a training, if the number of epochs is not given.
 STEPS = 1500
 
-_opening = threading.Lock()
+_opening, _building = threading.Lock(), threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,10 @@ class Flow(Detector):
 
         ``spearman``: rank correlation of the two; ``top_percent``: share of the 1 % that one puts first which
         the other one does as well; ``gain``: mean log p of a row under the flow over that under a normal law.
-        Means over the networks.
+        Means over the networks; empty before the first training.
         """
+        if not self.training:
+            return {}
         names = ("spearman", "top_percent", "gain")
         return {name: float(np.mean([one[name] for one in self.training])) for name in names}
 
@@ -302,7 +304,7 @@ class Flow(Detector):
 
         from ..models.flows import build_flow_model
 
-        with torch.random.fork_rng(devices=[]):  # zuko draws weights that are replaced anyhow
+        with _building, torch.random.fork_rng(devices=[]):  # zuko draws weights that are replaced anyhow
             return build_flow_model(
                 self.settings["model_type"], dim, self.settings["n_layers"], self.settings["hidden_dim"]
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,33 +23,33 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda")
 
 _lock = threading.Lock()
-_users = 0
-_before = 1
+_here = threading.local()
 
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Hold torch to one thread in the thread that asks.
+    """Hold torch to one thread in the thread that asks, and in no other.
 
-    The number of threads of torch belongs to each thread (it is OpenMP's), and a thread that meets torch for
-    the first time takes it from the process. So every thread of Dask asks for itself, those that are inside
-    are not touched when another leaves, and the last one to leave restores what the first found.
+    The number of threads of torch belongs to each thread (it is OpenMP's and MKL's), but setting it also
+    notes it for threads that meet torch later: this is put right at once. So threads of Dask that come and
+    go, inside and outside, do not disturb each other.
     """
-    global _users, _before
     import torch
 
-    with _lock:
-        here = torch.get_num_threads()  # a thread that never asked would take the number of the process later
-        if _users == 0:
-            _before = here
-        _users += 1
+    if getattr(_here, "inside", False):
+        yield
+        return
+    with _lock, ThreadPoolExecutor(1) as new:
+        process = new.submit(torch.get_num_threads).result()
+        torch.get_num_threads()  # until a thread has asked, what it sets is replaced by the noted number
         torch.set_num_threads(1)
+        new.submit(torch.set_num_threads, process).result()
+    _here.inside = True
     try:
         yield
     finally:
-        with _lock:
-            _users -= 1
-            torch.set_num_threads(_before)
+        _here.inside = False
+        torch.set_num_threads(process)
 
 
 def device_of(name: str) -> torch.device:

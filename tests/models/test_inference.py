@@ -44,39 +44,53 @@ def test_apply_keeps_no_gradients() -> None:
     np.testing.assert_array_equal(found, np.ones((2, 3)))
 
 
-def test_each_thread_has_one_and_the_process_gets_back_what_it_had() -> None:
+def test_one_thread_here_and_as_many_as_before_elsewhere() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
-    try:
-        inside = threading.Barrier(2)
-        out, first_left = threading.Event(), threading.Event()
-        seen: dict[str, list[int]] = {"first": [], "second": []}
+    both_inside, first_left = threading.Barrier(2, timeout=60), threading.Event()
+    seen: dict[str, list[int]] = {"first": [], "second": []}
 
-        def first() -> None:
-            with one_torch_thread():
-                inside.wait()
-                seen["first"].append(torch.get_num_threads())
+    def first() -> None:
+        with one_torch_thread(), one_torch_thread():
+            both_inside.wait()
             seen["first"].append(torch.get_num_threads())
-            first_left.set()
+        seen["first"].append(torch.get_num_threads())
+        first_left.set()
 
-        def second() -> None:
+    def second() -> None:
+        with one_torch_thread():
             with one_torch_thread():
-                inside.wait()
-                first_left.wait()
-                seen["second"].append(torch.get_num_threads())  # the other one left: nothing changes here
-            seen["second"].append(torch.get_num_threads())
-            out.set()
+                both_inside.wait()
+            first_left.wait(60)
+            seen["second"].append(torch.get_num_threads())  # the other one left: nothing changes here
+            new = threading.Thread(target=lambda: seen.setdefault("new", [torch.get_num_threads()]))
+            new.start()
+            new.join()
+        seen["second"].append(torch.get_num_threads())
 
+    try:
         threads = [threading.Thread(target=f) for f in (first, second)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert out.is_set()
-        assert seen == {"first": [1, 3], "second": [1, 3]}
+        assert seen == {"first": [1, 3], "second": [1, 3], "new": [3]}
         assert torch.get_num_threads() == 3
         with pytest.raises(KeyError), one_torch_thread():
             raise KeyError
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_it_leaves_the_number_where_blas_is_held_as_well() -> None:
+    from fmbdask.anomaly.threads import one_thread
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with one_thread(), one_torch_thread():
+            assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
