@@ -183,6 +183,28 @@ def scaling(
         typer.echo(path)
 
 
+@app.command(epilog="Example: fmbdask bench io --folder /scratch/me -o io")
+def io(
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="On the file system to measure; that of DIR by default.")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the tables.")] = Path("bench"),
+    quick: Quick = False,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
+) -> None:
+    """Measure chunks, codecs and shards on a file system, and say which to use there."""
+    if submitted(cluster, slurm):
+        return
+    from fmbdask.survey.bench.io.report import io_files
+
+    with progress() as report:
+        text, paths = io_files(folder, out, quick=quick, report=report)
+    typer.echo(text)
+    for path in paths:
+        typer.echo(path)
+
+
 @app.command(epilog="Example: fmbdask bench compare before/scaling.csv after/scaling.csv")
 def compare(
     before: Annotated[Path, typer.Argument(help="Rows of before.", metavar="A.csv")],

@@ -1,0 +1,1 @@
+"""How fast this file system takes and gives ramps and vectors, by chunk, codec and shard."""
