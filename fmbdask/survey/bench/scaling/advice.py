@@ -19,10 +19,9 @@ def limits(rows: pd.DataFrame) -> pd.Series[float]:
 
 
 def shortest(rate: float, slots: int) -> float:
-    """Tasks at least so long keep so many threads busy to 95 % at so many tasks a second [s].
+    """Tasks at least so long ask a scheduler of this rate for half of what it can do [s].
 
-    A scheduler that is asked for the share u of its rate answers the later the more it is asked; with u
-    below one half, the wait is short of the time of one task at the scheduler.
+    Threads were busy to 94 to 99 % there, and to less soon after: docs/scaling.md has the measurements.
     """
     return 2 * slots / rate
 
@@ -57,7 +56,7 @@ def _of_saturation(rows: pd.DataFrame) -> list[str]:
         f"One scheduler and its workers together managed {rates.min():.0f} to {rates.max():.0f} tasks a "
         f"second on {cores} cores. The scheduler and the coordinator alone took {1e3 * own:.2g} ms of CPU "
         f"time a task: with a core of their own they are at their end at {1 / own:.0f} a second.",
-        f"Asked for half of {rate:.0f} a second, one scheduler keeps threads busy: tasks (span_seconds) of "
+        f"Asked for half of {rate:.0f} a second, one scheduler kept threads busy: tasks (span_seconds) of "
         "at least",
     ]
     for slots in sorted({100, 1000, 10_000, *map(int, rows["slots"])}):

@@ -1,4 +1,4 @@
-"""The whole benchmark: every number of workers, kind and length of task, repeated; rows are kept at once."""
+"""The whole benchmark: every number of workers, and on them every kind and length of task, repeated."""
 
 from __future__ import annotations
 
@@ -164,13 +164,19 @@ def scaling(plan: Plan, out: Path, report: Report | None = None) -> tuple[str, l
             if report is not None:
                 report(len(rows), total, f"starting {slots} threads")
             with opened(site, workers, made(folder / "logs")) as there:
+                same: list[dict[str, Any]] = []
                 for kind, seconds, repeat in order(plan):
                     case = Case(plan.mode, kind, seconds, plan.count(seconds, slots))
                     if report is not None:
-                        report(len(rows), total, f"{slots} threads, {kind}, {case.tasks} x {seconds:g} s")
-                    row = measure(case, benches[kind], there, folder, repeat)
-                    rows.append(row | compared(row, rows))
-                    append(path, rows[-1:])
+                        report(
+                            len(rows) + len(same),
+                            total,
+                            f"{slots} threads, {kind}, {case.tasks} x {seconds:g} s",
+                        )
+                    same.append(measure(case, benches[kind], there, folder, repeat))
+                same = [row | compared(row, [*rows, *same]) for row in same]
+                append(path, same)
+                rows += same
     if report is not None:
         report(total, total, "done")
     frame = pd.DataFrame(rows)
@@ -192,10 +198,16 @@ def order(plan: Plan) -> Iterator[tuple[str, float, int]]:
 
 
 def compared(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """How a run compares with those of the fewest workers, itself among them where it is one."""
+    """How a run compares with those of the fewest workers, the medians of them; it may be one of them.
+
+    Returns
+    -------
+    dict
+        ``slowdown``: how much longer a region took; ``efficiency``: throughput of a thread over theirs.
+    """
     alike = [r for r in rows if (r["task"], r["task_seconds"]) == (row["task"], row["task_seconds"])]
-    fewest = min(r["slots"] for r in (*alike, row))
-    reference = pd.DataFrame([r for r in (*alike, row) if r["slots"] == fewest])
+    fewest = min(r["slots"] for r in alike)
+    reference = pd.DataFrame([r for r in alike if r["slots"] == fewest])
     rate = float((reference["throughput"] / reference["slots"]).median())
     return {
         "slowdown": row["region_median"] / float(reference["region_median"].median()),
