@@ -6,6 +6,7 @@ moment. It commits what it knows twice a second, after a look at who reigns.
 
 from __future__ import annotations
 
+import pickle
 import queue
 import shutil
 import sqlite3
@@ -22,7 +23,7 @@ from ...store.run.units import WHOLE_RUN, Record, Unit
 from ..worker.task import Task, TaskResult, is_full
 from .chronicle import Chronicle
 from .deaths import Deaths, lost
-from .flights import Flight, Refusal, address_of, in_hand, process_of, try_task
+from .flights import Flight, Refusal, address_of, arrivals, fetch, in_hand, process_of, try_packed
 from .leftovers import Leftovers
 from .pace import Pace, Report
 from .policy import Setback
@@ -32,6 +33,8 @@ from .schedule import Assignment, Schedule
 TICK, CARE, SPACE = 0.5, 3.0, 10.0
 #: Tasks at workers for each slot.
 WINDOW = 2.5
+#: Most tasks of one message to the scheduler.
+BATCH = 100
 #: When the run is stopped, units in hand are given up after this time [s].
 GRACE = 10.0
 #: A run stops after this time without workers, where no jobs wait for nodes either [s].
@@ -146,35 +149,49 @@ class Coordinator:
         slots = max(self._slots, 1)
         alone = sum(flight.alone for flight in self._flights.values())
         room = int(WINDOW * slots + 1) - (len(self._flights) - alone)
+        batch: list[Assignment] = []
         for _ in range(alone, slots + 1):  # they may wait long for a worker with more memory
             assignment = None if self._damaged else self._schedule.alone(now)
             if assignment is None:
                 break
-            self._submit(assignment, now)
+            batch.append(assignment)
+        wanted = max(slots, self.cluster.wanted())
         for _ in range(room):
-            wanted = max(slots, self.cluster.wanted())
             assignment = None if self._damaged else self._schedule.next(now, wanted)
             if assignment is None:
                 break
-            self._submit(assignment, now)
+            batch.append(assignment)
+            if len(batch) >= BATCH:  # workers wait for the first ones
+                self._submit(batch, now)
+                batch = []
+        self._submit(batch, now)
 
-    def _submit(self, assignment: Assignment, now: float) -> None:
-        reducing = any(unit.kind == "reduce" for unit in assignment.units)
-        large = assignment.large and self.cluster.larger()
-        self._number += 1
-        number = self._number
-        task = self._make(number, assignment, self.cluster.allowance(large))
-        future = self.cluster.client.submit(
-            try_task,
-            task,
-            key=f"fmbdask-{task.epoch}-{number}",
-            pure=False,
-            resources=self.cluster.resources(self._resources, assignment.alone, large),
-            priority=int(reducing),
-        )
-        patience = max(self._deadline(unit) for unit in assignment.units)
-        self._flights[number] = Flight(task, future, patience, now, assignment.alone)
-        future.add_done_callback(lambda _: self._back.put(number))
+    def _submit(self, assignments: Sequence[Assignment], now: float) -> None:
+        """Give tasks to the scheduler: those alike together, for each message costs it as much as a task."""
+        alike: dict[tuple[tuple[tuple[str, float], ...], int], list[tuple[Task, Assignment]]] = {}
+        for assignment in assignments:
+            reducing = any(unit.kind == "reduce" for unit in assignment.units)
+            large = assignment.large and self.cluster.larger()
+            self._number += 1
+            task = self._make(self._number, assignment, self.cluster.allowance(large))
+            resources = self.cluster.resources(self._resources, assignment.alone, large)
+            key = tuple(sorted(resources.items())), int(reducing)
+            alike.setdefault(key, []).append((task, assignment))
+        for (wanted, priority), group in alike.items():
+            futures = self.cluster.client.map(
+                try_packed,
+                [pickle.dumps(task, protocol=5) for task, _ in group],
+                key=[f"fmbdask-{task.epoch}-{task.number}" for task, _ in group],
+                pure=False,
+                resources=dict(wanted),
+                priority=priority,
+            )
+            for (task, assignment), future in zip(group, futures, strict=True):
+                patience = max(self._deadline(unit) for unit in assignment.units)
+                self._flights[task.number] = Flight(task, future, patience, now, assignment.alone)
+            numbers = [task.number for task, _ in group]
+            told = dict(zip(numbers, futures, strict=True))
+            self.cluster.client.loop.add_callback(arrivals, told, self._back.put)
 
     def _settle_all(self, timeout: float) -> None:
         """Wait for a task to come back, and take in all that did."""
@@ -184,18 +201,19 @@ class Coordinator:
                 numbers.append(self._back.get_nowait())
         except queue.Empty:
             numbers = []
-        for number in numbers:
-            flight = self._flights.pop(number, None)
-            if flight is not None:
-                self._settle(flight)
+        over = {number: self._flights[number] for number in numbers if number in self._flights}
+        results = fetch(self.cluster.client, over, GRACE)
+        for number, flight in over.items():
+            if self._flights.pop(number, None) is not None:
+                self._settle(flight, results.get(number))
                 self._schedule.release(set(flight.task.units) - self._deaths.undecided)
 
-    def _settle(self, flight: Flight) -> None:
+    def _settle(self, flight: Flight, result: TaskResult | Refusal | None) -> None:
         """Take in what became of a task."""
-        result: TaskResult | Refusal | None = None
         error: BaseException | None = None
         try:
-            result = flight.future.result(timeout=GRACE)
+            if result is None:
+                result = pickle.loads(flight.future.result(timeout=GRACE))
         except Exception as problem:  # its worker died, or was lost with the result; its scheduler is gone
             error = problem
         self._moved = time.monotonic()

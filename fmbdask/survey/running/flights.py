@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from distributed.client import done_callback
 
 from ...errors import FmbdaskError
 from ...store.run.journal import read_journal, task_journal
@@ -33,6 +39,48 @@ def try_task(task: Task) -> TaskResult | Refusal:
         return Refusal(
             worker_name(), text if isinstance(error, FmbdaskError) else f"{type(error).__name__}: {text}"
         )
+
+
+def try_packed(content: bytes) -> bytes:
+    """As :func:`try_task`, of a task that is pickled; so is what it returns.
+
+    Dask looks into everything else on its way, and the scheduler makes objects of it.
+    """
+    return pickle.dumps(try_task(pickle.loads(content)), protocol=5)
+
+
+async def arrivals(futures: Mapping[int, Any], tell: Callable[[int], None]) -> None:
+    """Tell the number of each task that is over, whatever became of it; to be run by the client's loop.
+
+    ``Future.add_done_callback`` would go through another thread for each of them.
+    """
+    await asyncio.gather(*(done_callback(f, partial(_tell, tell, n)) for n, f in futures.items()))
+
+
+def _tell(tell: Callable[[int], None], number: int, future: Any) -> None:
+    tell(number)
+
+
+def fetch(client: Any, flights: Mapping[int, Flight], patience: float) -> dict[int, TaskResult | Refusal]:
+    """What tasks that ended well returned, fetched together.
+
+    Returns
+    -------
+    dict
+        Without those that must be asked for one by one, to learn what became of them.
+    """
+    ended = {n: flight.future for n, flight in flights.items() if flight.future.status == "finished"}
+    found: list[bytes] = []
+
+    async def gather() -> list[bytes]:
+        got: list[bytes] = await client.gather(list(ended.values()), errors="skip", asynchronous=True)
+        return got
+
+    with suppress(Exception):  # a worker was lost with its results, or the scheduler is gone
+        found = client.sync(gather, callback_timeout=patience)
+    if len(found) != len(ended):
+        return {}
+    return {number: pickle.loads(content) for number, content in zip(ended, found, strict=True)}
 
 
 @dataclass
