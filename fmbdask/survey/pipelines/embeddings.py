@@ -244,7 +244,7 @@ class LearnStage(EmbeddingStage):
         stores = {item.path: self.opened(item)[1] for item in items}
         why = disagreement(stores)
         if why:
-            raise InputError(f"{why}: give each model a survey of its own")
+            raise InputError(f"{why}: give those that agree a survey of their own")
         return next(iter(stores.values()))
 
 

@@ -219,6 +219,7 @@ def plan(
     header_seconds = (time.perf_counter() - begin) / max(1, len(items))
     fingerprint = json.loads(json.dumps(pipeline.fingerprint()))
     refusals = refuse.of_inputs(items, empty, settings.inputs) + refuse.of_regions(pipeline, items)
+    refusals += refuse.of_company(pipeline, items)
     if calibration is None:
         calibration = Calibration()
         if items.sound.any():

@@ -98,6 +98,15 @@ def of_regions(pipeline: Pipeline, items: ItemTable) -> list[Refusal]:
     return list(found.values())
 
 
+def of_company(pipeline: Pipeline, items: ItemTable) -> list[Refusal]:
+    """Inputs that a pipeline looks at together, and that do not go together."""
+    disagreement = getattr(pipeline, "disagreement", None)
+    if disagreement is None:
+        return []
+    reason = disagreement([item.path for item in items.usable])
+    return [Refusal(reason, "give those that agree a survey of their own")] if reason else []
+
+
 def of_memory(projected: Projection, cluster: ClusterConfig) -> list[Refusal]:
     """Workers that would need more memory than they may have."""
     found = []
