@@ -51,6 +51,12 @@ def stage(function: F) -> F:
     return cast(F, numba.njit(**options)(function))
 
 
+def exact_stage(function: F) -> F:
+    """Compile like :func:`stage`, but with every floating-point operation in the order it is written."""
+    options: Any = OPTIONS | {"fastmath": {"nsz"}, "no_cfunc_wrapper": True}
+    return cast(F, numba.njit(**options)(function))
+
+
 def is_cached(dispatcher: Any) -> bool:
     """Whether the disk holds something compiled for a kernel, of these sources."""
     index: Any = getattr(dispatcher._cache, "_cache_file", None)

@@ -16,9 +16,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from .abreast import (
+    CHUNK,
+    DATA_DATA,
+    DATA_LEVEL,
+    LANES,
+    LEAN,
+    LEVEL_LEVEL,
+    LEVEL_NOISE,
+    MIDDLE,
+    RATIO,
+    SHARE_NOISE,
+    STATES,
+    TIME_DATA,
+    TIME_LEVEL,
+    TIME_TIME,
+    TRACE,
+    WIDTH,
+    backward,
+    collect,
+    drift_of_rate,
+    forward,
+    load,
+    medians,
+)
 from .covariance import timing
-from .jit import ZERO, exact, kernel, stage
-from .masked import lower_median
+from .jit import ZERO, exact, kernel
+from .projection import recall
 
 Float = NDArray[np.float64]
 
@@ -28,8 +52,6 @@ TELLING = 0.3
 LEAST = 0.1
 #: Rounds of rate and variance, which the covariance depends on.
 ROUNDS = 3
-#: Minors of a matrix are scaled where they are smaller than this, or larger than its inverse.
-TINY = 1e-100
 #: Spans of time in which the weights of a ramp are summed before their 1/f noise is worked out.
 SPANS = 32
 
@@ -82,158 +104,80 @@ def read_variance(rss, light, poisson, white, variance, dof, noisy):
     return max((free * own + dof * variance) / (free + dof), LEAST * variance)
 
 
-@stage
-def _differences(ramp, shape, begins, index, n, pattern, model, d, g, work):
-    """Model of the differences of the reads in ``index``; returns (degrees of freedom, median rate).
-
-    A difference that holds a step tells nothing: all that is known of it is zero, but for its variance.
-    """
-    timing(pattern, index[:n], model)
-    for i in range(n - 1):
-        a, b = index[i], index[i + 1]
-        d[i] = ramp[b] - ramp[a]
-        g[i] = np.float64(shape[b]) - np.float64(shape[a])
-        work[i] = d[i] / model[0, i]
-    typical = lower_median(work, n - 1)
-    free = ZERO - 1
-    for i in range(n - 1):
-        parted = False
-        for j in range(index[i] + 1, index[i + 1] + 1):
-            parted |= begins[j]
-        if parted:
-            d[i], g[i], model[0, i], model[1, i] = 0.0, 0.0, 0.0, 1.0
-            model[2, i] = model[3, i] = model[4, i] = 0.0
-            if i:
-                model[3, i - 1] = model[4, i - 1] = 0.0
-        else:
-            free += 1
-    return free, typical
-
-
-@stage
-def _products(model, m, rho, d, weight, decay, unit):
-    """Factor ``C = R + rho Q``; returns ``dt' C^-1 dt``, ``dt' C^-1 d``, ``d' C^-1 d`` and the trace.
-
-    Fills ``weight`` (inverse pivots), ``decay``, by how much a difference reaches into the next one, and
-    ``unit`` = ``C^-1 dt``. The trace is that of :func:`trace_of_inverse`. Pivots are ratios of successive
-    leading minors, which follow from each other without a division to wait for.
-    """
-    time, time_data, data, trace = 0.0, 0.0, 0.0, 0.0
-    change, along, own, reach, cross, link = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    inverse, before, minor = 0.0, 0.0, 1.0
-    for i in range(m):
-        if i:
-            cross = model[4, i - 1]
-            link = -(model[3, i - 1] + rho * cross)
-            reach = link * inverse
-        before, minor = minor, (model[1, i] + rho * model[2, i]) * minor - link * link * before
-        inverse = before / minor
-        if not TINY < minor < 1.0 / TINY:
-            before, minor = inverse, 1.0
-        change = model[2, i] + reach * (2.0 * cross + reach * change)
-        trace += change * inverse
-        along = model[0, i] + reach * along
-        own = d[i] + reach * own
-        weight[i], decay[i], unit[i] = inverse, reach, along * inverse
-        time += along * unit[i]
-        time_data += own * unit[i]
-        data += own * own * inverse
-    for i in range(m - 2, -1, -1):
-        unit[i] += decay[i + 1] * unit[i + 1]
-    return time, time_data, data, trace
-
-
-@stage
-def _apply(values, m, weight, decay, out):
-    """Fill ``out`` = ``C^-1 values`` with the factors of :func:`_products`."""
-    along = 0.0
-    for i in range(m):
-        along = values[i] + decay[i] * along
-        out[i] = along * weight[i]
-    for i in range(m - 2, -1, -1):
-        out[i] += decay[i + 1] * out[i + 1]
-
-
-@stage
-def _poisson(weight, model, m):
-    """Poisson variance of a sum of differences with these weights."""
-    total = 0.0
-    for i in range(m):
-        total += weight[i] * weight[i] * model[2, i]
-    for i in range(m - 1):
-        total += 2.0 * weight[i] * weight[i + 1] * model[4, i]
-    return total
-
-
-@stage
-def _drift(weight, n, index, span, pink, sums):
-    """1/f variance of a sum of the differences of reads with these weights."""
-    sums[:] = 0.0
-    for i in range(n - 1):
-        sums[span[index[i]]] -= weight[i]
-        sums[span[index[i + 1]]] += weight[i]
-    total = 0.0
-    for k in range(sums.size):
-        for j in range(sums.size):
-            total += sums[k] * sums[j] * pink[k, j]
-    return max(total, 0.0)
-
-
 @kernel
-def _fit(ramps, used, begins, shape, variance, dof, noisy, poisson, pattern, drift, span, pink, out):
-    """The loop behind :func:`rates_with_steps`."""
-    pixels, frames = ramps.shape
-    index, model = np.zeros(frames, np.int64), np.zeros((5, frames))
-    d, g, work, weight, decay, share, tilt = np.zeros((7, frames))
+def _fit(ramps, used, begins, shape, variance, dof, noisy, poisson, pattern, drift, span, pink, order, out):
+    """The loop behind :func:`rates_with_steps`: ``LANES`` ramps at a time, in ``order``."""
+    frames = ramps.shape[1]
+    index, model, known = np.zeros(frames, np.int64), np.zeros((5, frames)), np.zeros(frames, np.int64)
+    n_known = ZERO
+    record, state = np.zeros((frames + CHUNK) * WIDTH), np.zeros(STATES * LANES)
     sums = np.zeros(pink.shape[0])
-    for p in range(pixels):
-        n, flips = ZERO, False
-        for i in range(frames):
-            if used[p, i]:
-                index[n] = i
-                flips |= shape[p, i] != shape[p, index[0]]
-                n += 1
-        m = n - 1
-        if m < 1:
+    light, own, free = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+    reads, settled = np.zeros(LANES, np.int64), np.zeros(LANES, np.bool_)
+    start = ZERO
+    while start < order.size:
+        n, lanes, levels = collect(order, start, used, shape, index, reads)
+        if n < 2:
+            start += 1
             continue
-        free, typical = _differences(ramps[p], shape[p], begins[p], index, n, pattern, model, d, g, work)
-        # a median needs no covariance
-        light, own = max(typical, 0.0) * poisson, variance[p]
+        chosen, rows = order[start : start + lanes], n - 1
+        start += lanes
+        if not recall(index, known, n, n_known):
+            timing(pattern, index[:n], model)
+            n_known = n
+        load(ramps, shape, begins, chosen, lanes, reads, index, rows, model, record, free)
+        for j in range(LANES):
+            settled[j] = j >= lanes or reads[j] < 2
+        medians(record, rows, state)
+        for j in range(LANES):
+            p = chosen[min(j, lanes - 1)]
+            # a median needs no covariance
+            typical = max(state[MIDDLE * LANES + j], 0.0)
+            light[j], own[j] = 0.0 if settled[j] else typical * poisson, variance[p]
         for turn in range(ROUNDS):
-            ratio, left_free = light / own, free
-            time, time_ramp, ramp, trace = _products(model, m, ratio, d, weight, decay, share)
-            if flips:
-                _apply(g, m, weight, decay, tilt)
-                time_shape, shapes, shape_ramp = 0.0, 0.0, 0.0
-                for i in range(m):
-                    time_shape += model[0, i] * tilt[i]
-                    shapes += g[i] * tilt[i]
-                    shape_ramp += d[i] * tilt[i]
+            for j in range(LANES):
+                state[RATIO * LANES + j] = light[j] / own[j]
+            forward(record, rows, model, state)
+            backward(record, rows, model, state, levels)
+            open_ = False
+            for j in range(lanes):
+                if settled[j]:
+                    continue
+                p, ratio, left_free = chosen[j], state[RATIO * LANES + j], free[j]
+                time, time_ramp, ramp = (
+                    state[TIME_TIME * LANES + j],
+                    state[TIME_DATA * LANES + j],
+                    state[DATA_DATA * LANES + j],
+                )
+                trace, shapes = state[TRACE * LANES + j], state[LEVEL_LEVEL * LANES + j]
                 if shapes > 0.0:  # the distance of the levels is fitted as well
-                    trace -= _poisson(tilt, model, m) / shapes
-                    lean = time_shape / shapes
-                    time -= lean * time_shape
-                    time_ramp -= lean * shape_ramp
-                    ramp -= shape_ramp * shape_ramp / shapes
+                    trace -= state[LEVEL_NOISE * LANES + j] / shapes
+                    time -= state[LEAN * LANES + j] * state[TIME_LEVEL * LANES + j]
+                    time_ramp -= state[LEAN * LANES + j] * state[DATA_LEVEL * LANES + j]
+                    ramp -= state[DATA_LEVEL * LANES + j] * state[DATA_LEVEL * LANES + j] / shapes
                     left_free -= 1
-                    for i in range(m):
-                        share[i] -= lean * tilt[i]
-            if not time > 0.0 or left_free < 0:
+                if not time > 0.0 or left_free < 0:
+                    settled[j] = True
+                    continue
+                trace -= state[SHARE_NOISE * LANES + j] / time
+                rate = time_ramp / time
+                spread = own[j] / time
+                left = max(ramp - time_ramp * rate, 0.0)
+                now = read_variance(
+                    left, light[j], trace, left_free - ratio * trace, variance[p], dof[p], noisy[p]
+                )
+                lit = max(rate, 0.0) * poisson
+                done = abs(now - own[j]) <= 1e-3 * own[j]
+                done &= abs(lit - light[j]) <= 1e-3 * (light[j] + 1e-3 * own[j])
+                settled[j] = done | (turn == ROUNDS - 1)
+                if settled[j] and drift > 0.0:
+                    pink_noise = drift_of_rate(record, j, reads[j], index, span, pink, sums)
+                    spread += own[j] * drift * pink_noise / (time * time)
+                out[0, p], out[1, p] = rate, math.sqrt(spread)
+                if not settled[j]:
+                    light[j], own[j], open_ = lit, now, True
+            if not open_:
                 break
-            trace -= _poisson(share, model, m) / time
-            rate = time_ramp / time
-            spread = own / time
-            left = max(ramp - time_ramp * rate, 0.0)
-            now = read_variance(left, light, trace, left_free - ratio * trace, variance[p], dof[p], noisy[p])
-            lit = max(rate, 0.0) * poisson
-            settled = abs(now - own) <= 1e-3 * own and abs(lit - light) <= 1e-3 * (light + 1e-3 * own)
-            settled |= turn == ROUNDS - 1
-            if settled and drift > 0.0:
-                spread += own * drift * _drift(share, n, index, span, pink, sums) / (time * time)
-            out[0, p], out[1, p] = rate, math.sqrt(spread)
-            if settled:
-                break
-            light, own = lit, now
 
 
 def _spans(times: Float) -> tuple[NDArray[np.int64], Float]:
@@ -294,8 +238,11 @@ def rates_with_steps(
         np.array(np.broadcast_to(np.asarray(v, np.float64), pixels)) for v in (variance, dof, noisy)
     )
     levels = np.zeros(data.shape, np.bool_) if shape is None else np.ascontiguousarray(shape, np.bool_)
+    used_ = np.ascontiguousarray(used, np.bool_)
+    # ramps of one length fill all lanes; the result of a ramp does not depend on its neighbours
+    order = np.argsort(-used_.sum(axis=1), kind="stable")
     _fit(
-        data, np.ascontiguousarray(used, np.bool_), np.ascontiguousarray(begins, np.bool_), levels, own,
-        known, most, float(poisson), pattern, float(drift), span, pink, out,
+        data, used_, np.ascontiguousarray(begins, np.bool_), levels, own, known, most, float(poisson),
+        pattern, float(drift), span, pink, order, out,
     )  # fmt: skip
     return out[0], out[1]
