@@ -91,12 +91,13 @@ def with_halos(
     owner = events.event_id.copy()
     width = detector.shape[3]
     balls = table[table["type"] == "snowball"].copy()
+    index = _Index(events, steps)
     for row in balls.index:
         event = balls.loc[row]
         p = prepared[int(event["integration"])]
         window, frame = _window(event, detector), int(event["first_frame"])
         centre = float(event["y"]), float(event["x"])
-        others, here = _others(event, balls, events, steps, window)
+        others, here = _others(event, balls, index, window)
         seen = look_around(read, p, window, frame, centre, float(event["amplitude"]), others)
         halo = fit_halo(
             seen.amplitude, np.isfinite(seen.amplitude) & here, seen.core,
@@ -117,34 +118,56 @@ def with_halos(
         }
         for name, value in found.items():
             table.loc[row, name] = value
-        explained = _explained(event, halo, window, events, steps, seen.sigma, p.rho_floor)
-        owner[np.isin(owner, explained)] = event["old_id"]
-        own = steps[events.event_id == event["old_id"]]
-        outside = ~np.isin(own["y"] * width + own["x"], y * width + x)
-        beyond = np.unique(own[["y", "x"]][outside]).size
+        for number in _explained(event, halo, window, index, seen.sigma, p.rho_floor):
+            gone = index.of(number)
+            owner[gone[owner[gone] == number]] = event["old_id"]
+        own = steps[index.of(int(event["old_id"]))]
+        pixel = np.unique(own["y"].astype(np.int64) * width + own["x"])
+        beyond = np.count_nonzero(~np.isin(pixel, y * width + x))
         table.loc[row, "spatial_extent"] = int(halo.covered.sum()) + beyond
     left = table["old_id"].isin(owner) | (table["type"] == "snowball")
     return table[left].reset_index(drop=True), covered, owner
 
 
+class _Index:
+    """The steps of events, found by event or by place without a look at all of them."""
+
+    def __init__(self, events: Events, steps: NDArray[Any]) -> None:
+        self.steps, self.number = steps, events.event_id
+        self.ray = (events.table["type"] == "cosmic_ray").to_numpy()
+        inside = np.flatnonzero(events.event_id >= 0)
+        own = events.event_id[inside]
+        self.by_event = inside[np.argsort(own, kind="stable")]
+        self.count = np.bincount(own, minlength=len(events.table))
+        self.start = np.cumsum(self.count) - self.count
+        self.height = int(steps["y"].max(initial=0)) + 1
+        row = steps["integration"][inside].astype(np.int64) * self.height + steps["y"][inside]
+        order = np.argsort(row, kind="stable")
+        self.by_row, self.row = inside[order], row[order]
+
+    def of(self, number: int) -> Int:
+        """Places of the steps of an event in the table of all."""
+        return self.by_event[self.start[number] : self.start[number] + self.count[number]]
+
+    def inside(self, window: Region) -> Int:
+        """Places of the steps of events in a window, in their order."""
+        rows = window.integration * self.height + np.array([window.y0, min(window.y1, self.height)])
+        first, last = np.searchsorted(self.row, rows)
+        found = self.by_row[first:last]
+        x = self.steps["x"][found]
+        return np.sort(found[(x >= window.x0) & (x < window.x1)])
+
+
 def _explained(
-    event: pd.Series,
-    halo: Halo,
-    window: Region,
-    events: Events,
-    steps: NDArray[Any],
-    sigma: Float,
-    rho: float,
-) -> Int:
+    event: pd.Series, halo: Halo, window: Region, index: _Index, sigma: Float, rho: float
+) -> list[int]:
     """Numbers of the cosmic rays that are no event any more without the halo's share of their steps.
 
     Where a halo is too faint for a step of its own, chance makes steps of it in some pixels, many frames off:
     what a step at one frame adds to that of another falls off with the memory of the statistic.
     """
-    near = (events.event_id >= 0) & (steps["integration"] == window.integration)
-    near &= (steps["y"] >= window.y0) & (steps["y"] < window.y1)
-    near &= (steps["x"] >= window.x0) & (steps["x"] < window.x1)
-    own, number = steps[near], events.event_id[near]
+    near = index.inside(window)
+    own, number = index.steps[near], index.number[near]
     y, x = own["y"] - window.y0, own["x"] - window.x0
     with_own = np.zeros(window.shape, np.bool_)
     mine = number == event["old_id"]
@@ -158,16 +181,14 @@ def _explained(
         (halo.expected[y, x] >= DISTURBED * sigma[y, x]) & ~with_own[y, x] & (late <= MEMORY / np.sqrt(rho))
     )
     z = own["significance"] * (1 - np.minimum(share, 1.0))
-    kinds = events.table["type"].to_numpy()
-    rays = np.flatnonzero((kinds[number] == "cosmic_ray") & ~own["saturating"])
+    rays = np.flatnonzero(index.ray[number] & ~own["saturating"])
     if not rays.size:
-        return np.zeros(0, np.int64)
+        return []
     rays = rays[np.lexsort((-z[rays], number[rays]))]
     found, start = np.unique(number[rays], return_index=True)
-    total = np.bincount(events.event_id[events.event_id >= 0], minlength=kinds.size)
-    gone = []
+    gone: list[int] = []
     for n, here in zip(found, np.split(rays, start[1:]), strict=True):
-        if here.size < total[n] or not (share[here].max() >= FAINTEST or lost[here].any()):
+        if here.size < index.count[n] or not (share[here].max() >= FAINTEST or lost[here].any()):
             continue
         together = np.cumsum(z[here])[1:] / np.sqrt(np.arange(2, here.size + 1))
         threshold = float(own["threshold"][here].max())
@@ -175,7 +196,7 @@ def _explained(
         pairs = -np.inf if 2 * np.count_nonzero(lost[here]) > here.size else together.max(initial=-np.inf)
         if z[here[0]] <= threshold and pairs <= threshold + PAIR_EXCESS:
             gone.append(int(n))
-    return np.array(gone, np.int64)
+    return gone
 
 
 def _window(event: pd.Series, detector: Detector) -> Region:
@@ -190,26 +211,30 @@ def _window(event: pd.Series, detector: Detector) -> Region:
 
 
 def _others(
-    event: pd.Series, balls: pd.DataFrame, events: Events, steps: NDArray[Any], window: Region
+    event: pd.Series, balls: pd.DataFrame, index: _Index, window: Region
 ) -> tuple[Int, NDArray[np.bool_]]:
     """Steps of other events in a window, (n, 3): row, column, frame; and the pixels that are not another's.
 
     A snowball at another time adds a step to all pixels it may cover; of two at the same time, each has the
     pixels that are nearer to its own edge.
     """
-    near = (events.event_id >= 0) & (events.event_id != event["old_id"])
-    near &= steps["integration"] == window.integration
-    near &= (steps["y"] >= window.y0) & (steps["y"] < window.y1)
-    near &= (steps["x"] >= window.x0) & (steps["x"] < window.x1)
-    near &= ~np.isin(events.event_id, balls["old_id"].to_numpy())
-    own = steps[near]
+    near = index.inside(window)
+    near = near[~np.isin(index.number[near], balls["old_id"].to_numpy())]
+    own = index.steps[near]
     parts = [np.stack([own[k].astype(np.int64) for k in ("y", "x", "frame")], axis=1)]
     y, x = np.mgrid[window.y0 : window.y1, window.x0 : window.x1]
     away = np.hypot(y - event["y"], x - event["x"]) - event["radius"]
     here = np.ones(window.shape, np.bool_)
-    for _, other in balls[balls["integration"] == window.integration].iterrows():
-        if other["old_id"] == event["old_id"]:
-            continue
+    there = balls[(balls["integration"] == window.integration) & (balls["old_id"] != event["old_id"])]
+    together = (there["first_frame"] - event["first_frame"]).abs() <= TOGETHER
+    # how near each comes to the window: most are too far off to reach any of its pixels
+    off = [
+        np.maximum(np.maximum(low - there[k], there[k] - high), 0.0)
+        for k, low, high in (("y", window.y0, window.y1 - 1), ("x", window.x0, window.x1 - 1))
+    ]
+    nearest = np.hypot(*off) - 1.0
+    reach = OTHER_FACTOR * there["radius"] + OTHER_MARGIN
+    for _, other in there[nearest <= reach.where(~together, there["radius"] + away.max())].iterrows():
         distance = np.hypot(y - other["y"], x - other["x"])
         if abs(int(other["first_frame"]) - int(event["first_frame"])) <= TOGETHER:
             here &= away <= distance - other["radius"]
