@@ -1,18 +1,26 @@
 """One exposure from file to catalogue: CPU time against decoding plus kernels, memory, wall time.
 
-    python benchmarks/exposure.py EXPOSURE [EXPOSURE...] [--threads 2]
+    python benchmarks/exposure.py EXPOSURE [EXPOSURE...] [--threads 2] [--profile FOLDED]
 
 Each region is first read and then searched on one thread, the two timed apart; then the whole exposure goes
 through `fmbdask.ramps.detect` on all threads. Memory is the anonymous part of the resident set above what the
 imports and compiled kernels take, against eight chunks a thread plus the two-dimensional maps.
+
+With `--profile` a thread looks at the stacks of all others every few milliseconds while an exposure is
+searched, and gives the CPU time that a thread has spent since to the stack that it is in. Printed are CPU
+seconds and peak memory by phase; the file holds one stack a line, functions separated by semicolons, and its
+CPU time in microseconds: the folded stacks that speedscope and flamegraph.pl draw. Kernels count with the
+function that calls them.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +37,28 @@ from fmbdask.ramps.prepare import prepare
 from fmbdask.ramps.region import Limits, search_region
 from fmbdask.ramps.sample import read
 from fmbdask.regions import tile_regions
+from fmbdask.survey.exposures.compiling import compile_kernels, tiny
+
+#: Functions that make a phase; of those in one stack the first of this list counts.
+PHASES = (
+    ("prepare: noise", ("measure_noise",)),
+    ("prepare: offsets", ("measure",)),
+    ("prepare: rest", ("prepare",)),
+    ("reduce: halos", ("with_halos",)),
+    ("reduce: events", ("find_events",)),
+    ("reduce: maps and tables", ("finish",)),
+    ("region: fused pass", ("temporal_features",)),
+    ("region: rates", ("_rates",)),
+    ("region: fit steps", ("fit_steps",)),
+    ("region: fit telegraph noise", ("fit_telegraph",)),
+    ("region: rates with steps", ("rates_of",)),
+    ("region: steps or decays", ("step_or_decay",)),
+    ("region: gather ramps", ("gather_ramps",)),
+    ("region: rest", ("search_region",)),
+    ("decode", ("__call__",)),
+)
+#: Between two looks of the profiler [s].
+INTERVAL = 0.002
 
 
 def anonymous() -> float:
@@ -53,6 +83,75 @@ def peak_of(samples: list[float]):
     finally:
         done.set()
         watcher.join()
+
+
+class Profile:
+    """CPU time of every stack of every thread but its own, and the memory of every phase, sampled."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[tuple[str, ...], float] = defaultdict(float)
+        self.peak: dict[str, float] = defaultdict(float)
+        self.done = threading.Event()
+        self.watcher = threading.Thread(target=self.watch, daemon=True)
+
+    def __enter__(self) -> Profile:
+        self.base = anonymous()
+        self.watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.watcher.join()
+
+    def watch(self) -> None:
+        """Look at all threads until it is enough."""
+        known: dict[int, float] = {}
+        while not self.done.wait(INTERVAL):
+            memory = anonymous() - self.base
+            for thread, frame in sys._current_frames().items():
+                if thread == self.watcher.ident:
+                    continue
+                try:
+                    now = time.clock_gettime(time.pthread_getcpuclockid(thread))
+                except OSError:  # it has ended
+                    continue
+                spent, known[thread] = now - known.get(thread, now), now
+                stack = []
+                while frame is not None:
+                    module = frame.f_globals.get("__name__", "")
+                    stack.append((module, frame.f_code.co_name))
+                    frame = frame.f_back
+                stack.reverse()
+                self.seconds[tuple(f"{m}.{name}" for m, name in stack)] += spent
+                if spent > 0:
+                    phase = phase_of([name for module, name in stack if not module.startswith("threading")])
+                    self.peak[phase] = max(self.peak[phase], memory)
+
+    def table(self) -> str:
+        """CPU seconds and peak memory by phase, in the order of the phases."""
+        seconds: dict[str, float] = defaultdict(float)
+        for stack, spent in self.seconds.items():
+            seconds[phase_of([name.rpartition(".")[2] for name in stack])] += spent
+        names = [name for name, _ in PHASES] + ["other"]
+        whole = sum(seconds.values())
+        lines = [f"  {'phase':30s} {'CPU s':>7s} {'share':>6s} {'peak MB':>8s}"]
+        lines += [
+            f"  {n:30s} {seconds[n]:7.2f} {seconds[n] / whole:6.1%} {self.peak[n]:8.0f}"
+            for n in names
+            if seconds[n] > 0
+        ]
+        return "\n".join([*lines, f"  {'all':30s} {whole:7.2f}"])
+
+    def write(self, path: Path) -> None:
+        """Write folded stacks."""
+        folded = sorted((";".join(stack), round(1e6 * spent)) for stack, spent in self.seconds.items())
+        path.write_text("".join(f"{stack} {spent}\n" for stack, spent in folded if spent))
+
+
+def phase_of(names: list[str]) -> str:
+    """Phase of a stack of functions."""
+    found = set(names)
+    return next((phase for phase, wanted in PHASES if not found.isdisjoint(wanted)), "other")
 
 
 def apart(path: str) -> tuple[float, float, float]:
@@ -95,11 +194,25 @@ def main() -> None:
     )
     parser.add_argument("exposures", nargs="+")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--profile", type=Path, help="write where the time goes as folded stacks")
     arguments = parser.parse_args()
     bound_arenas()
+    compile_kernels()
+    fm.ramps.detect(tiny())
     warm, _ = fm.ramps.simulate(shape=(30, 128, 128), seed=1)
     fm.ramps.detect(warm)
+    fm.open_ramp(arguments.exposures[0])
     for path in arguments.exposures:
+        if arguments.profile is not None:
+            with Profile() as profile:
+                whole(path, arguments.threads)
+            print(f"{path}:")
+            print(profile.table())
+            name = arguments.profile
+            if len(arguments.exposures) > 1:
+                name = name.with_stem(f"{name.stem}_{Path(path).stem}")
+            profile.write(name)
+            continue
         wall, cpu, peak, found = whole(path, arguments.threads)
         preparing, decoding, searching = apart(path)
         ramp = fm.open_ramp(path)
