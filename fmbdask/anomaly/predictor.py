@@ -110,5 +110,4 @@ class Predictor:
 
 def _silu(values: Floats) -> Floats:
     with np.errstate(over="ignore"):
-        found: Floats = values / (1.0 + np.exp(-values))
-    return found
+        return np.asarray(values / (1.0 + np.exp(-values)), np.float32)
