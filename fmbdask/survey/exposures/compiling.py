@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -32,14 +36,28 @@ def compile_kernels() -> bool:
 
     if is_cached(_fit) and is_cached(last):
         return False
-    for children in ((FITS, REST), (SEARCH,)):
-        running = [
-            subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=os.environ)
-            for code in children
-        ]
-        for child in running:
-            child.wait()
+    with _one_by_one(Path(_fit._cache.cache_path)):
+        if is_cached(_fit) and is_cached(last):  # another worker of this machine has done it meanwhile
+            return False
+        for children in ((FITS, REST), (SEARCH,)):
+            running = [
+                subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=os.environ)
+                for code in children
+            ]
+            for child in running:
+                child.wait()
     return True
+
+
+@contextmanager
+def _one_by_one(folder: Path) -> Iterator[None]:
+    """Let one process at a time inside: all workers of a node would compile the same side by side."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # a file system without locks, or a folder that may not be written to
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((folder / "compiling.lock").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def compile_rest() -> None:
