@@ -44,6 +44,7 @@ def work(
     cluster: Spec | Cluster | None = None,
     workers: int | None = None,
     last: int | None = None,
+    report: bool = True,
     progress: Report | None = None,
 ) -> Run:
     """Do all that is to be done in a run, as its only coordinator.
@@ -59,6 +60,8 @@ def work(
         Worker processes; those of the cluster by default.
     last : int, optional
         The last stage that is done.
+    report : bool
+        Whether the report is written at the end.
     progress : callable, optional
         Called with (regions done, regions, text).
 
@@ -84,7 +87,7 @@ def work(
             opened = open_cluster(
                 site,
                 slots=slots if workers else None,
-                memory=plan.config.memory or plan.worker_memory,
+                memory=plan.config.memory or plan.projected.allowance,
                 log_folder=folder.logs,
                 resources=[stage.resources for stage in pipeline.stages],
             )
@@ -117,7 +120,7 @@ def work(
             chronicle.event(note, {"event": kind, "cpu": time.process_time() - cpu})
             with suppress(OSError, sqlite3.OperationalError):  # where the disk is full
                 chronicle.commit()
-    tell(folder, report=not stopped)
+    tell(folder, report=report and not stopped)
     return look(folder, stopped)
 
 

@@ -63,7 +63,7 @@ def measure(case: Case, bench: Bench, there: Workers, folder: Path, repeat: int)
     survey = bench.survey(case.seconds, case.tasks, output)
     run = RunFolder(survey.plan.save().path)
     before = there.cpu(), time.process_time(), busy()
-    done = work(run, cluster=there.cluster)
+    done = work(run, cluster=there.cluster, report=False)
     after = there.cpu(), time.process_time(), busy()
     workers_cpu, own_cpu, machine_cpu = (b - a for a, b in zip(before, after, strict=True))
     if there.kind == "local":

@@ -22,7 +22,7 @@ KINDS = ("sleep", "compute", "memory", "io", "ramps")
 #: Regions of a made-up input: several, as those of exposures are.
 PER_INPUT = 4
 #: A pass over a block is timed for so long, so often [s].
-TIMED, TIMES = 0.15, 3
+TIMED, TIMES = 0.1, 3
 #: Exposures that are simulated; the others are copies. Their frames, rows and columns, and edge of a region.
 SIMULATED, SHAPE, EDGE = 2, (60, 256, 256), 128
 #: Room that copies of exposures may take [byte].
