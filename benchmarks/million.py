@@ -52,7 +52,7 @@ PART, PRODUCT = 60_000, 400_000
 MANIFEST = "manifest.parquet"
 
 
-def manifest(folder: Path, regions: int, each: int) -> Iterator[tuple[str, float]]:
+def manifest(folder: Path, regions: int, each: int, assume: bool) -> Iterator[tuple[str, float]]:
     """Write a manifest of exposures of so many regions, and those of them that a plan measures."""
     begin = time.perf_counter()
     count = max(1, regions // each)
@@ -64,11 +64,11 @@ def manifest(folder: Path, regions: int, each: int) -> Iterator[tuple[str, float
     ]
     times = np.full(count, 1_700_000_000_000_000_000) + np.arange(count)
     rng = np.random.default_rng(0)
-    for place in {0, count // 2}:
+    block = 1000 + np.cumsum(rng.normal(1, 1, (FRAMES, edge, edge)).astype(np.float32), axis=0)
+    for place in () if assume else {0, count // 2}:
         path = Path(names[place])
         path.parent.mkdir(parents=True, exist_ok=True)
-        counts = 1000 + np.cumsum(rng.poisson(2, shape), axis=0) + rng.normal(0, 10, shape)
-        np.save(path, np.rint(counts).astype(np.uint16))
+        np.save(path, np.tile(np.rint(block).astype(np.uint16), (1, each, 1)))
         times[place] = path.stat().st_mtime_ns
     columns = {
         "path": names,
@@ -233,7 +233,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = (options.out or Path(tempfile.mkdtemp())).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    measured(manifest, folder, options.regions, options.each)
+    measured(manifest, folder, options.regions, options.each, options.assume)
     regions = options.regions // options.each * options.each
     steps = {
         "plan": measured(plan, folder, options.assume),
