@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -35,13 +35,14 @@ from .rows import Rows
 from .summary import Summary
 from .threads import cores, one_thread
 
-Align = Literal["auto", "mlp", "ridge", "none"]
+#: Ways of matching modalities.
+ALIGNMENTS = ("auto", "mlp", "ridge", "none")
 
 
 def default_detectors(
     widths: Mapping[str, int],
     *,
-    alignment: Align = "auto",
+    alignment: str = "auto",
     cosine: bool | None = None,
     flow: bool = False,
     folds: int = 5,
@@ -66,7 +67,14 @@ def default_detectors(
     dict
         Name -> detector, modalities: ``span_image``, ``full_image``, ``residual_image``, ``contrast_image``,
         ``flow_image`` and those of the other modalities; ``alignment``, ``cosine``.
+
+    Raises
+    ------
+    InputError
+        If there is no such alignment.
     """
+    if alignment not in ALIGNMENTS:
+        raise InputError(f"there is no alignment by {alignment}: give one of {', '.join(ALIGNMENTS)}")
     common: dict[str, Any] = {"folds": folds, "seed": seed}
     found: dict[str, tuple[Detector, tuple[str, ...]]] = {}
     for modality, width in widths.items():
@@ -88,7 +96,7 @@ def default_detectors(
 
             alignment = "ridge" if find_spec("torch") is None else "mlp"
         if alignment != "none":
-            found["alignment"] = Alignment(model=alignment, **common), pair
+            found["alignment"] = Alignment(model="mlp" if alignment == "mlp" else "ridge", **common), pair
         if widths[pair[0]] == widths[pair[1]] if cosine is None else cosine:
             found["cosine"] = Cosine(**common), pair
     return found
@@ -145,7 +153,7 @@ class CrossModalSearch:
     def __init__(
         self,
         *,
-        alignment: Align = "auto",
+        alignment: str = "auto",
         cosine: bool | None = None,
         flow: bool = False,
         folds: int = 5,

@@ -94,6 +94,27 @@ def overhead(
         typer.echo(path)
 
 
+@app.command(epilog="Example: fmbdask bench embeddings -o embeddings --quick")
+def embeddings(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the tables.")] = Path("bench"),
+    quick: Quick = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Stores of each harder kind.")] = 5,
+    alignment: Annotated[str, typer.Option(help="How modalities are matched: mlp or ridge.")] = "mlp",
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
+) -> None:
+    """Search embeddings with planted anomalies: what is found, and how much of what is listed is false."""
+    if submitted(cluster, slurm):
+        return
+    from fmbdask.survey.bench.embeddings.report import embeddings_files
+
+    with progress() as report:
+        text, paths = embeddings_files(out, quick=quick, seeds=seeds, alignment=alignment, report=report)
+    typer.echo(text)
+    for path in paths:
+        typer.echo(path)
+
+
 @app.command(epilog="Example: fmbdask bench peers -o peers --quick")
 def peers(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of table and figure.")] = Path("bench"),

@@ -126,7 +126,7 @@ def _finish(
     axes, amplitudes = noise_axes(signal.shape[1], rng)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
     noise /= np.sqrt(rng.chisquare(dof, signal.shape if each else (len(signal), 1)) / dof).astype(np.float32)
-    x = signal + (noise * (amplitudes * loudness)) @ axes.T
-    x = spoil(x.astype(np.float32), axes, truth, modality, severity, rng)
+    x: Floats = (signal + (noise * (amplitudes * loudness)) @ axes.T).astype(np.float32)
+    x = spoil(x, axes, truth, modality, severity, rng)
     x *= np.exp(rng.normal(0.0, rng.uniform(0.1, 0.3), (len(x), 1))).astype(np.float32)
     return np.ascontiguousarray(x, np.float32)

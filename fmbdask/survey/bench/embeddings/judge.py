@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ....anomaly.discovery import discoveries
-from ....anomaly.search import Align, CrossModalSearch
+from ....anomaly.search import CrossModalSearch
 from .harder import JUDGES, TUNING, Family
 from .planted import CLASSES, Planted, planted
 
@@ -84,7 +84,7 @@ def judge(
     severity: float = 0.5,
     objects: int = 20_000,
     width: int | None = None,
-    alignment: Align = "mlp",
+    alignment: str = "mlp",
 ) -> Judged:
     """Search one store of a family, with one thread.
 

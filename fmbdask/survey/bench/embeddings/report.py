@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ....anomaly.search import Align
+from ....errors import InputError
 from ..write import as_text, write_tables
 from .harder import JUDGES
 from .judge import RATE, Judged, judge
@@ -42,7 +42,7 @@ def cases(quick: bool, seeds: int) -> list[Case]:
 
 
 def embeddings_files(
-    out: Path, *, quick: bool, seeds: int, alignment: Align = "mlp", report: Report | None = None
+    out: Path, *, quick: bool, seeds: int, alignment: str = "mlp", report: Report | None = None
 ) -> tuple[str, list[Path]]:
     """Search all stores and write the tables.
 
@@ -66,6 +66,8 @@ def embeddings_files(
     str, list of Path
         The tables as text, and the files.
     """
+    if alignment not in ("mlp", "ridge"):
+        raise InputError(f"there is no alignment by {alignment}: give mlp or ridge")
     wanted = cases(quick, seeds)
     out.mkdir(parents=True, exist_ok=True)
     journal = out / "judged.jsonl"
