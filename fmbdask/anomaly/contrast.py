@@ -11,7 +11,7 @@ from ..checkpoints import Checkpoint
 from .basis import SPAN, Basis
 from .detector import Detector, Report
 from .mahalanobis import checked_variances, variances
-from .rows import Rows, by_tiles
+from .rows import Rows
 from .summary import Summary
 from .surroundings import Local, reference_rows
 
@@ -57,32 +57,6 @@ class Contrast(Detector):
         """Log odds against being ordinary; (n,)."""
         assert self.local is not None
         return self.local.score(rows, self._measures(rows))
-
-    def deviations(self, rows: Rows) -> NDArray[np.float32]:
-        """How rows differ from the mean, in units of what is ordinary along each component, as features.
-
-        Near-identical anomalies have deviations in one direction; see :mod:`fmbdask.anomaly.families`.
-
-        Returns
-        -------
-        (n, D) float32
-        """
-        assert self.basis is not None
-        assert self.variances is not None
-        basis, deviations = self.basis, np.sqrt(self.variances)
-
-        def apply(fold: int, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-            found = basis.centred(fold, tile) @ basis.vectors[fold] / deviations[fold].astype(np.float32)
-            back: NDArray[np.float32] = found @ basis.vectors[fold].T
-            return back
-
-        return by_tiles([rows.vectors[basis.modality]], rows.folds(self.folds), self.folds, apply)
-
-    def nearest(self, rows: Rows, count: int) -> NDArray[np.uint64]:
-        """Keys of the nearest ordinary objects of other folds; (n, count), 0 where there are fewer."""
-        assert self.local is not None
-        places = self.local.surroundings[0].nearest(rows)[:, :count]
-        return np.where(places < 0, np.uint64(0), self.local.keys[places])
 
     def state(self) -> Checkpoint:
         """Components, variances and reference objects."""
