@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from fmbdask.cli.app import app
 from fmbdask.errors import ConfigError, InputError
 from fmbdask.survey.bench.scaling.advice import advice, shortest
-from fmbdask.survey.bench.scaling.session import Plan, plan_of, scaling
+from fmbdask.survey.bench.scaling.session import Plan, compared, plan_of, scaling
 from fmbdask.survey.bench.scaling.table import COLUMNS, append
 from fmbdask.survey.bench.scaling.tasks import KINDS, Bench
 
@@ -23,9 +23,9 @@ FIGURES = ("efficiency", "throughput", "shares")
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, str]:
-    """All kinds on one and two threads of this process."""
+    """All kinds on two threads of this process."""
     out = tmp_path_factory.mktemp("scaling")
-    plan = Plan("threads", "weak", KINDS, (1, 2), (0.02,), repeat=1, seconds=0.1)
+    plan = Plan("threads", "weak", KINDS, (2,), (0.02,), repeat=1, seconds=0.1)
     text, paths = scaling(plan, out)
     assert [p.name for p in paths[2:]] == [f"scaling_{name}.png" for name in FIGURES]
     assert all(path.stat().st_size > 0 for path in paths)
@@ -35,8 +35,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFra
 def test_there_is_a_row_a_run(measured: tuple[Path, pd.DataFrame, str]) -> None:
     _, rows, text = measured
     assert tuple(rows.columns) == COLUMNS
-    assert list(rows["task"]) == [*KINDS, *KINDS]
-    assert list(rows["slots"]) == [1] * len(KINDS) + [2] * len(KINDS)
+    assert list(rows["task"]) == list(KINDS)
+    assert list(rows["slots"]) == [2] * len(KINDS)
     assert all(f"{kind}, tasks of 0.02 s, weak, threads" in text for kind in KINDS)
 
 
@@ -46,9 +46,8 @@ def test_rows_are_consistent(measured: tuple[Path, pd.DataFrame, str]) -> None:
     assert (rows["most_busy"] <= rows["slots"]).all()
     assert rows["throughput"].to_numpy() == pytest.approx((rows["regions"] / rows["wall"]).to_numpy())
     assert rows["scheduling_total"].between(0, 1).all()
-    first = rows[rows["slots"] == 1]
-    assert first["efficiency"].to_numpy() == pytest.approx(np.ones(len(KINDS)))
-    assert first["slowdown"].to_numpy() == pytest.approx(np.ones(len(KINDS)))
+    assert rows["efficiency"].to_numpy() == pytest.approx(np.ones(len(KINDS)))
+    assert rows["slowdown"].to_numpy() == pytest.approx(np.ones(len(KINDS)))
     by_kind = rows.set_index("task")["bytes_per_second"]
     assert (by_kind[["memory", "io", "ramps"]] > 0).all()
     assert (by_kind[["sleep", "compute"]] == 0).all()
@@ -60,6 +59,18 @@ def test_rows_are_consistent(measured: tuple[Path, pd.DataFrame, str]) -> None:
 def test_nothing_of_the_runs_is_left(measured: tuple[Path, pd.DataFrame, str]) -> None:
     kept = {path.name for path in measured[0].iterdir()}
     assert kept == {"scaling.csv", "scaling.txt", *(f"scaling_{name}.png" for name in FIGURES)}
+
+
+def test_runs_are_compared_with_those_of_the_fewest_threads() -> None:
+    def row(slots: int, throughput: float, region: float) -> dict[str, object]:
+        same = {"task": "io", "task_seconds": 1.0}
+        return same | {"slots": slots, "throughput": throughput, "region_median": region}
+
+    rows = [row(1, 1.0, 1.0), row(1, 1.2, 0.8), row(4, 2.2, 1.8)]
+    found = compared(rows[2], rows)
+    assert found["slowdown"] == pytest.approx(2.0)
+    assert found["efficiency"] == pytest.approx(0.5)
+    assert compared(rows[0], rows)["efficiency"] == pytest.approx(1 / 1.1)
 
 
 def test_rows_are_appended_where_columns_agree(tmp_path: Path) -> None:

@@ -62,10 +62,10 @@ def measure(case: Case, bench: Bench, there: Workers, folder: Path, repeat: int)
     output = folder / "run"
     survey = bench.survey(case.seconds, case.tasks, output)
     run = RunFolder(survey.plan.save().path)
-    before = there.cpu(), time.process_time(), busy()
+    before = there.cpu(), time.process_time(), busy(), time.perf_counter()
     done = work(run, cluster=there.cluster, report=False)
-    after = there.cpu(), time.process_time(), busy()
-    workers_cpu, own_cpu, machine_cpu = (b - a for a, b in zip(before, after, strict=True))
+    after = there.cpu(), time.process_time(), busy(), time.perf_counter()
+    workers_cpu, own_cpu, machine_cpu, whole = (b - a for a, b in zip(before, after, strict=True))
     if there.kind == "local":
         own_cpu += workers_cpu
     if done.failed or done.stopped or not done.complete:
@@ -75,6 +75,7 @@ def measure(case: Case, bench: Bench, there: Workers, folder: Path, repeat: int)
     wall = parts.wall
     regions = units[units["region"] >= 0]
     length = parts.work / tasks
+    others = max(0.0, machine_cpu - own_cpu) * wall / whole
     shutil.rmtree(output)
     return {
         **machine(),
@@ -108,7 +109,9 @@ def measure(case: Case, bench: Bench, there: Workers, folder: Path, repeat: int)
         "cpu_units": float(units["cpu"].sum()),
         "cpu_workers": workers_cpu,
         "cpu_coordinator": coordinator_cpu if there.kind != "threads" else float("nan"),
-        "cpu_others": max(0.0, machine_cpu - own_cpu) if there.kind != "slurm" else float("nan"),
+        "cpu_others": max(0.0, machine_cpu - own_cpu) * wall / whole
+        if there.kind != "slurm"
+        else float("nan"),
         "peak_worker": int(units["peak"].max()),
     }
 
@@ -116,4 +119,4 @@ def measure(case: Case, bench: Bench, there: Workers, folder: Path, repeat: int)
 def busy() -> float:
     """CPU time that all programs of this machine have taken [s]."""
     times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+    return float(sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")))
