@@ -109,9 +109,7 @@ def measure(case: Case, bench: Bench, there: Workers, folder: Path, repeat: int)
         "cpu_units": float(units["cpu"].sum()),
         "cpu_workers": workers_cpu,
         "cpu_coordinator": coordinator_cpu if there.kind != "threads" else float("nan"),
-        "cpu_others": max(0.0, machine_cpu - own_cpu) * wall / whole
-        if there.kind != "slurm"
-        else float("nan"),
+        "cpu_others": others if there.kind != "slurm" else float("nan"),
         "peak_worker": int(units["peak"].max()),
     }
 
