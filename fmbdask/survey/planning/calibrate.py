@@ -36,7 +36,7 @@ MOST_KINDS = 6
 #: Longest time that an answer of the process is waited for [s]: longer than any compilation.
 PATIENCE = 300.0
 #: What was measured of memory is multiplied by this: inputs differ.
-MARGIN = 1.2
+MARGIN = 1.1
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ SLURM_WORKERS = 4
 #: Anonymous memory of a worker before its work, where it was not measured [byte].
 IMPORTS = 300 * 2**20
 #: What a process may take beyond that: buffers of messages, freed memory that is not given back [byte].
-RESERVE = 64 * 2**20
+RESERVE = 32 * 2**20
+#: A worker may use so many times what it is expected to use, where nobody says how much: inputs differ.
+HEADROOM = 1.25
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def project(
         imports=imports,
         bound=bound,
         worker_memory=need,
-        allowance=config.memory or cluster.memory or need,
+        allowance=config.memory or cluster.memory or int(HEADROOM * need),
         longest_unit=longest,
         largest=_first(table, largest),
         slowest=_first(table, slowest),
