@@ -25,7 +25,7 @@ from fmbdask.survey import plan as make_plan
 from fmbdask.survey.config import SurveyConfig, read_config
 from fmbdask.survey.pipelines import make
 from fmbdask.survey.planning import changes, refuse
-from fmbdask.survey.planning.calibrate import Calibration, Sample, choose
+from fmbdask.survey.planning.calibrate import Calibration, Sample, calibrate, choose
 from fmbdask.survey.planning.inputs import duplicates, find, make_items, name_items
 from fmbdask.survey.planning.measure import spread
 from fmbdask.survey.planning.plan import Plan, describe
@@ -144,6 +144,35 @@ def test_manifests_that_cannot_be_read(work: Path, text: str, says: str) -> None
         find([f"{work}/list.csv"])
 
 
+def test_manifests_with_lists_gaps_and_paths_that_are_not_plain(work: Path) -> None:
+    rows = {
+        "path": ["data/e0.npy", "/a/../b//c.fits.gz", "/b/d.fits"],
+        "shape": [[12, 40, 48], None, [2, 12, 40, 48]],
+        "dtype": ["uint16", None, ">i2"],
+        "size": [None, 7, None],
+    }
+    pd.DataFrame(rows).to_parquet("list.parquet")
+    found, _ = find([f"{work}/list.parquet"])
+    assert [f.path for f in found] == [f"{work}/data/e0.npy", "/b/c.fits.gz", "/b/d.fits"]
+    assert [f.shape for f in found] == [(1, *SHAPE), (), (2, 12, 40, 48)]
+    assert [(f.dtype, f.size, f.mtime_ns) for f in found] == [("uint16", -1, 0), ("", 7, 0), (">i2", -1, 0)]
+    with pytest.raises(IndexError):
+        found[3]
+
+
+def test_inputs_of_a_manifest_are_named_and_looked_up_where_it_does_not_tell(
+    work: Path, measured: list[int]
+) -> None:
+    rows = {"path": ["data/e0.npy", "data/no.npy", "other/e0.npy"], "shape": "12x40x48", "dtype": "uint16"}
+    pd.DataFrame(rows).to_parquet("list.parquet")
+    made = make_plan({"inputs": ["list.parquet"], "output": "runs/x"})
+    assert [item.name for item in made.items] == ["data-e0", "no", "other-e0"]
+    assert made.items[0].size == (work / "data" / "e0.npy").stat().st_size
+    assert list(made.items.problems) == [1, 2]
+    assert made.projected.bad == 2
+    assert made.projected.regions == 1
+
+
 def test_the_same_file_by_another_name_or_link_is_given_twice(work: Path) -> None:
     (work / "data" / "soft.npy").symlink_to(work / "data" / "e0.npy")
     os.link(work / "data" / "e1.npy", work / "data" / "hard.npy")
@@ -200,6 +229,23 @@ def test_a_plan_measures_and_says_what_the_run_takes(work: Path) -> None:
     again = make_plan("darks.yaml")
     assert again.calibration == made.calibration
     assert time.perf_counter() - begin < 60
+
+
+def test_processes_measure_side_by_side_and_say_when_they_are_ready(work: Path) -> None:
+    config = read_config("darks.yaml")
+    items = make_items(make(config), find(config.inputs)[0])
+    told: list[tuple[int, int]] = []
+    found = calibrate(
+        config, items, seconds=0.0, side=2, progress=lambda done, of, _: told.append((done, of))
+    )
+    assert found.problems == ()
+    assert len(found.samples) == 4
+    assert found.start > 0
+    assert sorted(told) == [(n, 4) for n in range(4)]
+    site = ClusterConfig(kind="tcp")
+    priced = with_costs(items, make(config), found)
+    ready = project(config, priced, replace(found, start=0.0), site, 1).wall_seconds
+    assert project(config, priced, found, site, 1).wall_seconds == pytest.approx(ready + found.start)
 
 
 def test_costs_follow_size_and_kind() -> None:
