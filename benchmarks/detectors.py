@@ -1,9 +1,11 @@
 """Time and memory of detectors of anomalous embeddings, in bounded memory whatever the number of objects.
 
-    python benchmarks/detectors.py [--objects N] [--width D] [--threads T] [--lazy] [-o FOLDER]
+    python benchmarks/detectors.py [--objects N] [--width D] [--threads T] [--steps STEP ...]
+        [--lazy] [-o FOLDER]
 
 A store of N objects with two modalities of D features is made, read, and searched: Mahalanobis distances and
-residuals of one modality, fitted in one pass and with reweighting, scored together; the cosine of both. With
+residuals of one modality, fitted in one pass and scored in one, distances with reweighting, and the cosine of
+both. With
 ``--lazy`` one modality comes from a seed, made anew each time it is read, and nothing is on disk. Printed of
 each step are CPU and wall seconds, microseconds of CPU per object, the largest anonymous memory of the
 process while it ran, and throughput as a share of that of reading the same vectors alone.
@@ -27,12 +29,15 @@ from numpy.typing import NDArray
 
 import fmbdask
 from fmbdask.anomaly import Cosine, Mahalanobis, Residual, scores
+from fmbdask.anomaly.objects import Objects
+from fmbdask.anomaly.reading import summary_of
 from fmbdask.anomaly.threads import cores
 from fmbdask.regions import BLOCK
 from fmbdask.store.embeddings import EmbeddingWriter, Modality
 
 #: Microseconds of CPU per object in which the cosine stage of the reference pipeline works.
 REFERENCE_COSINE = 175.0
+STEPS = ("cosine", "distance", "robust")
 #: Dimensions in which made-up vectors vary strongly, and how much all others do.
 STRONG, WEAK = 64, 0.05
 
@@ -115,33 +120,23 @@ class Step:
 
 def read(data: xr.Dataset, *modalities: str) -> None:
     """Read all vectors, and drop them."""
-    lazy = [data[m].data.map_blocks(lambda b: b[:1, :1], meta=np.empty((0, 0))) for m in modalities]
+    lazy = [data[m].data.map_blocks(lambda b: b[:1, :1].copy(), meta=np.empty((0, 0))) for m in modalities]
     dask.compute(*lazy)
 
 
-def measure(data: xr.Dataset, threads: int) -> None:
+def fit_together(detectors: list[Mahalanobis | Residual], data: xr.Dataset, threads: int) -> None:
+    """Fit detectors of one modality to one pass over it."""
+    objects = Objects.of(data, ["image"])
+    summary = summary_of(objects, detectors[0].folds, threads=threads)
+    for detector in detectors:
+        detector.begin(objects.widths, objects.provenance, None)
+        detector.learn_from(summary)
+
+
+def measure(data: xr.Dataset, threads: int, steps: list[str]) -> None:
     """Fit and score, step by step."""
-    count = data.sizes["object"]
-    both = "spectrum" in data
-    step = Step(count)
-    step("reading image", lambda: read(data, "image"))
-    image = ["image"]
-    distance, left, robust = Mahalanobis(), Residual(), Mahalanobis(robust=True)
-    step(
-        "fit of mahalanobis (one pass)",
-        lambda: distance.fit(data, modalities=image, threads=threads),
-        "reading image",
-    )
-    step(
-        "fit of mahalanobis, robust (two passes)",
-        lambda: robust.fit(data, modalities=image, threads=threads),
-        "reading image",
-    )
-    step("fit of residual", lambda: left.fit(data, modalities=image, threads=threads), "reading image")
-    together = scores({"mahalanobis": distance, "residual": left}, data)
-    step("scores of mahalanobis and residual together", lambda: together.compute(), "reading image")
-    step("scores of mahalanobis", lambda: distance.score(data).compute(), "reading image")
-    if both:
+    step = Step(data.sizes["object"])
+    if "cosine" in steps and "spectrum" in data:
         cosine = Cosine()
         step("reading both", lambda: read(data, "image", "spectrum"))
         step("calibration of cosine", lambda: cosine.fit(data, threads=threads), "reading both")
@@ -149,6 +144,18 @@ def measure(data: xr.Dataset, threads: int) -> None:
             "scores of cosine, reading included", lambda: cosine.score(data).compute(), "reading both"
         )
         print(f"cosine: 1/{REFERENCE_COSINE / each:.0f} of {REFERENCE_COSINE:.0f} us of CPU per object")
+    step("reading image", lambda: read(data, "image"))
+    if "distance" in steps:
+        detectors: dict[str, Any] = {"mahalanobis": Mahalanobis(), "residual": Residual()}
+        fit = "fit of mahalanobis and residual, one pass"
+        step(fit, lambda: fit_together(list(detectors.values()), data, threads), "reading image")
+        together = scores(detectors, data)
+        step("scores of both, one pass", lambda: together.compute(), "reading image")
+    if "robust" in steps:
+        robust = Mahalanobis(robust=True)
+        fit = "fit of mahalanobis, robust, two passes"
+        step(fit, lambda: robust.fit(data, modalities=["image"], threads=threads), "reading image")
+        step("scores of mahalanobis", lambda: robust.score(data).compute(), "reading image")
 
 
 def main() -> None:
@@ -158,6 +165,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS), help="what to measure")
     parser.add_argument("--lazy", action="store_true", help="one modality, made on the fly")
     parser.add_argument("-o", "--out", type=Path, help="folder for the store, kept there and used again")
     given = parser.parse_args()
@@ -168,12 +176,12 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="detectors-") as scratch,
     ):
         if given.lazy:
-            measure(made(given.objects, given.width), given.threads)
+            measure(made(given.objects, given.width), given.threads, given.steps)
             return
         path = (given.out or Path(scratch)) / f"made_{given.objects}_{given.width}.zarr"
         if not path.exists():
             write(path, given.objects, given.width)
-        measure(fmbdask.open_embeddings(path), given.threads)
+        measure(fmbdask.open_embeddings(path), given.threads, given.steps)
 
 
 if __name__ == "__main__":

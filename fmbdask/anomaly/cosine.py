@@ -31,6 +31,7 @@ class Cosine(Detector):
     kind: ClassVar[str] = "cosine"
     takes: ClassVar[int] = 2
     uses_moments: ClassVar[bool] = False
+    by_fold: ClassVar[bool] = False
 
     def begin(
         self, widths: Mapping[str, int], provenance: Mapping[str, Mapping[str, Any]], group: str | None

@@ -61,6 +61,8 @@ class Detector(ABC):
     takes: ClassVar[int] = 1
     #: Whether it learns from moments; the sample it always gets.
     uses_moments: ClassVar[bool] = True
+    #: Whether a score depends on the fold of an object, or on its key.
+    by_fold: ClassVar[bool] = True
     #: How often moments are taken again without the objects that turned out anomalous.
     reweights: int = 0
 

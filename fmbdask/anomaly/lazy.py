@@ -79,10 +79,12 @@ def skipped(scores: xr.DataArray) -> int:
 
 
 def _table(detectors: Sequence[Detector], objects: Objects) -> da.Array:
-    """Scores (n, detectors) float64: chunks of the store are put together where they are small, and cut where
-    they are large, so that tiles are full and memory is bounded."""
+    """Scores (n, detectors) float64: chunks of the store are put together where they are small, so that tiles
+    of folds are full, and cut where they are large, so that memory is bounded."""
     size = piece_of(objects.widths)
-    rows = da.core.normalize_chunks(size, shape=(len(objects),), dtype=np.float64)[0]
+    rows = next(iter(objects.arrays.values())).chunks[0]
+    if max(rows) > size or any(d.by_fold for d in detectors):
+        rows = da.core.normalize_chunks(size, shape=(len(objects),), dtype=np.float64)[0]
     # by name, not in every task: workers of a cluster fetch them once
     models = delayed(list(detectors), name=f"detectors-{uuid4().hex}", traverse=False)
     whole = [*objects.known.values(), objects.ids, *([] if objects.group is None else [objects.group])]
@@ -93,17 +95,18 @@ def _table(detectors: Sequence[Detector], objects: Objects) -> da.Array:
         inputs += [da.from_array(values, chunks=(rows,), name=False), (0,)]
     lazy: da.Array = da.blockwise(
         _score_chunk, (0, 1), models, None, objects.modalities, None, *inputs,
-        new_axes={1: len(detectors)}, concatenate=True, dtype=np.float64, meta=np.empty((0, 0)),
+        new_axes={1: len(detectors)}, concatenate=None, dtype=np.float64, meta=np.empty((0, 0)),
     )  # fmt: skip
     return lazy
 
 
 def _score_chunk(
-    detectors: Sequence[Detector], modalities: Sequence[str], *arrays: NDArray[Any]
+    detectors: Sequence[Detector], modalities: Sequence[str], *arrays: Any
 ) -> NDArray[np.float64]:
     """Score the objects of one chunk: vectors and flags of each modality, ids, and groups if there are."""
     count = len(modalities)
-    vectors = {m: as_float32(v) for m, v in zip(modalities, arrays[:count], strict=True)}
+    # along features there is one block, in a list
+    vectors = {m: as_float32(v) for m, (v,) in zip(modalities, arrays[:count], strict=True)}
     known = dict(zip(modalities, arrays[count : 2 * count], strict=True))
     valid = {m: usable(v, known[m]) for m, v in vectors.items()}
     for modality, flags in valid.items():
@@ -113,7 +116,9 @@ def _score_chunk(
                 "counts them",
                 stacklevel=1,
             )
-    ids = arrays[2 * count]
-    rows = Rows(0, vectors, valid, keys_of(ids, SAMPLE_SEED), keys_of(arrays[-1], FOLD_SEED))
+    keys = groups = np.zeros(len(arrays[-1]), np.uint64)
+    if any(d.by_fold for d in detectors):
+        keys, groups = keys_of(arrays[2 * count], SAMPLE_SEED), keys_of(arrays[-1], FOLD_SEED)
+    rows = Rows(0, vectors, valid, keys, groups)
     with one_thread():
         return np.stack([detector.scores_of(rows) for detector in detectors], axis=1)

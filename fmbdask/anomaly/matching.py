@@ -22,7 +22,7 @@ def objects_for(detector: Detector, data: Data) -> Objects:
     Raises
     ------
     InputError
-        If the detector is not fitted, modalities are absent, or vectors are of another width or another model.
+        If the detector is not fitted, modalities are absent, or vectors are of another width or model.
     """
     detector.calibrated()
     named = list(detector.modalities)
