@@ -44,7 +44,7 @@ PARTS = ("mean", "axes", "rest")
 #: Settings that go to the training as they are.
 TRAINING = ("learning_rate", "schedule", "batch", "patience", "weight_decay", "gradient_clip")
 #: Steps of a training, if the number of epochs is not given.
-STEPS = 1500
+STEPS = 1200
 
 _opening, _building = threading.Lock(), threading.Lock()
 
@@ -113,7 +113,7 @@ class Flow(Detector):
         Flows that the folds share, 2 or more where there is more than one fold: each is trained without its
         folds, which it scores. More of them see more of the sample and take longer.
     epochs : int, optional
-        Most passes over the sample; as many as make 1500 steps by default.
+        Most passes over the sample; as many as make 1200 steps by default.
     validation : float
         Share of the sample that a training is validated on.
     device : {"auto", "cpu", "cuda"}
