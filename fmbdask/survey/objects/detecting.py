@@ -30,7 +30,7 @@ class DetectConfig(BaseModel):
     hidden_dim: int = Field(128, ge=1, le=8192, description="width of the networks of the flow")
     learning_rate: float = Field(5e-3, gt=0, description="of the training of the flow, at its begin")
     components: int = Field(100, ge=2, description="principal components that the flow sees")
-    epochs: int | None = Field(None, ge=1, description="most passes over the sample; 1500 steps by default")
+    epochs: int | None = Field(None, ge=1, description="most passes over the sample; 1200 steps by default")
     batch: int = Field(512, ge=1, description="objects of one step")
     patience: int = Field(5, ge=1, description="passes without progress after which training ends")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where networks run")
