@@ -34,7 +34,9 @@ def one_thread() -> Iterator[None]:
 
     with _lock:
         if _users == 0:
-            _limits = _libraries().limit(limits=1)
+            libraries = _libraries()
+            _let_any_thread_set(libraries)
+            _limits = libraries.limit(limits=1)
         _users += 1
     try:
         yield
@@ -42,8 +44,18 @@ def one_thread() -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0:
+                _let_any_thread_set(_controller)
                 _limits.restore_original_limits()
+                _let_any_thread_set(_controller)
                 _limits = None
+
+
+def _let_any_thread_set(libraries: Any) -> None:
+    """Newer versions of threadpoolctl let the first thread alone set limits: here the first to come
+    sets it, and the last to go takes it back."""
+    for library in libraries.lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
 def _libraries() -> Any:
