@@ -18,6 +18,39 @@ from .twolevel import DOF_LIMIT, LEVEL, NOISY_DOF, NOISY_LOG, READ, TIME, census
 
 
 @stage
+def steady(reads, n, rho, floor, scale):
+    """Returns gain of the filter, half the inverse of its variance, and the reads that its level starts with.
+
+    Poisson noise does not grow with the read noise of a noisy pixel.
+    """
+    read = 0.0
+    for i in range(n):
+        read += reads[READ, i] / n
+    drift = max(rho / scale, floor)
+    spread = 0.5 * (drift + math.sqrt(drift * drift + 4 * drift * read))
+    gain = spread / (spread + read)
+    return gain, 0.5 / (spread + read), min(n, int(1.5 / gain) + 1)
+
+
+@stage
+def filtered_flat(reads, n, slope, rho, floor, scale):
+    """:func:`filtered` for one level."""
+    y, time = reads[LEVEL], reads[TIME]
+    gain, half, window = steady(reads, n, rho, floor, scale)
+    level = 0.0
+    for i in range(window):
+        level += (y[i] - slope * time[i]) / window
+    squares, before = 0.0, 0.0
+    for i in range(n):
+        level += slope * (time[i] - before)
+        before = time[i]
+        away = y[i] - level
+        squares += 2 * half * away * away
+        level += gain * away
+    return 0.5 * n * math.log(2 * half) - 0.5 * squares / scale, squares
+
+
+@stage
 def filtered(reads, n, path, amplitude, slope, rho, floor, up, down, scale):
     """Likelihood of two levels summed over all paths, by a filter whose states share one level.
 
@@ -26,14 +59,7 @@ def filtered(reads, n, path, amplitude, slope, rho, floor, up, down, scale):
     expected sum of squares [read variances].
     """
     y, time = reads[LEVEL], reads[TIME]
-    read = 0.0
-    for i in range(n):
-        read += reads[READ, i] / n
-    # Poisson noise does not grow with the read noise of a noisy pixel
-    drift = max(rho / scale, floor)
-    spread = 0.5 * (drift + math.sqrt(drift * drift + 4 * drift * read))
-    gain, half = spread / (spread + read), 0.5 / (spread + read)
-    window = min(n, int(1.5 / gain) + 1)
+    gain, half, window = steady(reads, n, rho, floor, scale)
     level = 0.0
     for i in range(window):
         level += (y[i] - amplitude * path[i] - slope * time[i]) / window
@@ -79,11 +105,11 @@ def weigh(total, m, scale, weight):
 
 
 @stage
-def evidence_of_all_paths(reads, n, path, flat, fit, slope, rss, rho, floor, dof):
+def evidence_of_all_paths(reads, n, path, fit, slope, rss, rho, floor, dof):
     """Evidence of two levels with the sum over all paths in place of the best one and its code length.
 
-    ``flat`` is a path without flips. What a short or faint flip loses by being uncertain in time, it wins
-    back here; amplitude and transition probabilities stay those of the best path.
+    What a short or faint flip loses by being uncertain in time, it wins back here; amplitude and transition
+    probabilities stay those of the best path.
     """
     m = n - 1
     _, amplitude, information, share = fit
@@ -95,9 +121,9 @@ def evidence_of_all_paths(reads, n, path, flat, fit, slope, rss, rho, floor, dof
     one = two = -np.inf
     for weight, log_share in ((tight, 0.0), (NOISY_DOF, NOISY_LOG)):
         scale = (rss + weight) / (m + weight)
-        _, squares = filtered(reads, n, flat, 0.0, slope, rho, floor, 0.5, 0.5, scale)
+        _, squares = filtered_flat(reads, n, slope, rho, floor, scale)
         scale = (squares + weight) / (m + weight)
-        total, squares = filtered(reads, n, flat, 0.0, slope, rho, floor, 0.5, 0.5, scale)
+        total, squares = filtered_flat(reads, n, slope, rho, floor, scale)
         one = log_sum(one, weigh(total, m, scale, weight) + log_share)
         scale = (rss - gain + weight) / (m + weight)
         _, squares = filtered(reads, n, path, amplitude, b, rho, floor, up, down, scale)

@@ -114,7 +114,6 @@ def _fit(
     index, known = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
     back = np.zeros(frames, np.int64)
     path, best = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
-    flat = np.zeros(frames, np.int64)
     n_known, rho_known, total = ZERO, -1.0, 0.0
     for p in range(pixels):
         n = differences(ramps[p], used[p], index, work[DIFFERENCE])
@@ -175,9 +174,7 @@ def _fit(
             gain = fit[1] * fit[1] * fit[2]
             if_known = fit[0] + 0.5 * gain - likelihood(rss - gain, m, dof[p]) + base
             if CERTAIN > fit[0] > HOPELESS * m and if_known > 0:
-                evidence = evidence_of_all_paths(
-                    reads, n, best, flat, fit, slope, rss, ratio, rho_floor, dof[p]
-                )
+                evidence = evidence_of_all_paths(reads, n, best, fit, slope, rss, ratio, rho_floor, dof[p])
                 fit = (max(fit[0], evidence), fit[1], fit[2], fit[3])
             rival = likelihood(rss - single, m, dof[p]) - base - 1.5 * math.log(m)
             margin = fit[0] - max(rival, 0.0)

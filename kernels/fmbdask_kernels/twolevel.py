@@ -183,7 +183,7 @@ def search(reads, model, m, total, work, slope, rss, dof, starts, known, back, p
     """
     n = m + 1
     base = likelihood(rss, m, dof)
-    found = (-np.inf, 0.0, 0.0, 0.0)
+    found, found_at = (-np.inf, 0.0, 0.0, 0.0), ZERO
     enough = m + 1.5 * math.sqrt(2.0 * m)
     for k in range(len(starts) + 1):
         given = k == 0
@@ -200,6 +200,8 @@ def search(reads, model, m, total, work, slope, rss, dof, starts, known, back, p
             gain = amplitude * amplitude * information
             if abs(gain - last) < 1e-3 * gain or gain == 0:
                 break
+            if abs(amplitude) == found[1] and information == found[2] and found_at <= turn:
+                break  # the best path so far, followed as far before
             last = gain
             if amplitude < 0:
                 for i in range(n):
@@ -209,7 +211,7 @@ def search(reads, model, m, total, work, slope, rss, dof, starts, known, back, p
             code = entropy(ups, low - ups) + entropy(downs, high - downs) + 1.5 * math.log(m) + math.log(2.0)
             evidence = likelihood(rss - gain, m, dof) - base - code
             if evidence > found[0]:
-                found = (evidence, amplitude, information, share)
+                found, found_at = (evidence, amplitude, information, share), turn
                 for i in range(n):
                     best[i] = path[i]
             if amplitude < 0.5:

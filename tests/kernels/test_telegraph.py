@@ -106,6 +106,9 @@ def test_sum_over_paths_equals_reference(seed: int, n: int, rho: float, uneven: 
         level = (s.y - amplitude * path - 0.2 * s.pattern[0])[:window].mean()
         want = reference.filtered(s.y, s.pattern[0], read, float(level), amplitude, 0.2, rho, 0.1, 0.3, scale)
         assert got == pytest.approx(want)
+        if amplitude == 0.0:
+            alone = pathsum.filtered_flat(s.reads, n, 0.2, rho, 0.0, scale)
+            assert alone == pytest.approx(want)
 
 
 @pytest.mark.parametrize("dof", [0.5, 7.0, 50.0, np.inf])
