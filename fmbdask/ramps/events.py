@@ -143,20 +143,21 @@ def _pixels(label: Int, steps: NDArray[Any]) -> tuple[Int, Int, Int, Float]:
     return label[at], y[at], x[at], steps["significance"][at]
 
 
-def _canonical(steps: NDArray[Any]) -> Int:
-    """Order of the steps that does not depend on the order they came in."""
-    if steps.size == 0:
-        return np.zeros(0, np.int64)
-    place = np.zeros(steps.size, np.int64)
+def _canonical(steps: NDArray[Any], chosen: Int) -> Int:
+    """The chosen steps in an order that does not depend on the one they came in."""
+    if chosen.size == 0:
+        return chosen
+    place = np.zeros(chosen.size, np.int64)
     for key in ("integration", "frame", "y", "x"):
-        place = place * (int(steps[key].max()) + 1) + steps[key]
+        values = steps[key][chosen]
+        place = place * (int(values.max()) + 1) + values
     order = np.argsort(place, kind="stable")
     if np.all(np.diff(place[order])):
-        return order
+        return chosen[order]
     first = ("amplitude", "significance", "sigma", "saturating")
     rest = [name for name in steps.dtype.names or () if name not in (*first, "gains")]
-    keys = [*steps["gains"].T, *(steps[name] for name in (*rest, *reversed(first))), place]
-    return np.lexsort(keys)
+    keys = [*steps["gains"][chosen].T, *(steps[name][chosen] for name in (*rest, *reversed(first))), place]
+    return chosen[np.lexsort(keys)]
 
 
 def _cut(label: Int, y: Int, x: Int, area: Int, bounds: tuple[int, int, int, int]) -> Bool:
@@ -315,7 +316,7 @@ def find_events(
     """
     event_id = np.full(steps.size, -1, np.int64)
     usable = np.flatnonzero(steps["significance"] > 0)
-    usable = usable[_canonical(steps[usable])]
+    usable = _canonical(steps, usable)
     if usable.size == 0:
         return Events(_table(steps[:0], np.zeros(0, np.int64), {}), event_id)
     table = steps[usable]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def reduce_exposure(
     Parameters
     ----------
     results : sequence of RegionResult
-        Of all regions, in any order.
+        Of all regions, in any order; they give up their maps.
     prepared : sequence of Prepared
         One an integration.
     detector : Detector
@@ -176,11 +177,15 @@ def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
     )
 
 
-def _together(results: Sequence[RegionResult], name: str, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """One map of all regions."""
-    out = np.full(shape, np.nan, np.float32)
+def _together(results: Sequence[RegionResult], shape: tuple[int, int, int]) -> dict[str, NDArray[np.float32]]:
+    """The maps of all regions as one each; the regions give theirs up, so that nothing is held twice."""
+    names = list(results[0].maps)
+    whole = sum(r.region.shape[0] * r.region.shape[1] for r in results) == math.prod(shape)
+    out = {n: np.empty(shape, np.float32) if whole else np.full(shape, np.nan, np.float32) for n in names}
     for r in results:
-        out[r.region.integration, r.region.y, r.region.x] = r.maps[name]
+        for name in names:
+            out[name][r.region.integration, r.region.y, r.region.x] = r.maps[name]
+        r.maps.clear()
     return out
 
 
@@ -194,12 +199,13 @@ def _in_halos(
     Not those of telegraph pixels, whose rates know of two levels, and of those with reads that are flagged,
     which are not known there.
     """
-    same = reads.copy()
-    same[telegraph["integration"], telegraph["y"], telegraph["x"]] = np.nan
+    taken = np.ravel_multi_index([telegraph[n] for n in ("integration", "y", "x")], reads.shape)
     found: list[tuple[tuple[Any, ...], dict[str, NDArray[np.float32]]]] = []
     for c in covered.values():
         r = c.rates
-        good = same[c.integration, r.y, r.x] == r.reads
+        here = np.full(r.y.size, c.integration)
+        good = reads[here, r.y, r.x] == r.reads
+        good &= ~np.isin(np.ravel_multi_index([here, r.y, r.x], reads.shape), taken)
         place = c.integration, r.y[good], r.x[good]
         found.append((place, {"rate": r.rate[good], "rate_error": r.error[good]}))
     return found
@@ -218,9 +224,9 @@ def _maps(
     In the halos of snowballs the rates are those that take their steps into account.
     """
     maps: dict[str, Any] = {}
-    in_halos = _in_halos(covered, _together(results, "reads", shape), telegraph)
-    for name in results[0].maps:
-        out = _together(results, name, shape)
+    together = _together(results, shape)
+    in_halos = _in_halos(covered, together["reads"], telegraph)
+    for name, out in together.items():
         for place, values in in_halos:
             if name in values:
                 out[place] = values[name]

@@ -6,6 +6,7 @@ levels, while their reads are at hand. What leaves is small: steps, telegraph pi
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,12 +136,13 @@ def search_region(
     planes = region_features(data, p, region, limits)
     rate, rate_error = _rates(data, planes, p, region, limits)
     # copies: a view would keep all planes of the region in memory until the exposure is reduced
-    maps = {
+    kept = {
         "rate": rate,
         "rate_error": rate_error,
-        "reads": planes[temporal.READS].copy(),
-        "noise": planes[temporal.NOISE].copy(),
+        "reads": planes[temporal.READS],
+        "noise": planes[temporal.NOISE],
     }
+    maps = dict(zip(kept, _lasting(list(kept.values())), strict=True))
     active = _active(p, region)
     seen = choose(planes, p, region, amplifier, active)
     again = refit(data, planes, p, region, seen, limits.saturation, limits.usable)
@@ -160,6 +162,18 @@ def search_region(
     return RegionResult(
         region, np.concatenate(parts), again.telegraph, maps, int(quiet.sum()), int(beyond.sum())
     )
+
+
+def _lasting(maps: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Copies of maps, (n, ny, nx), in memory that goes back to the system as soon as they are let go.
+
+    They outlive the search of their region among buffers that come and go, and would leave holes in the heap.
+    """
+    held = mmap.mmap(-1, sum(m.nbytes for m in maps))
+    out = np.frombuffer(held, np.float32).reshape(len(maps), *maps[0].shape)
+    for own, values in zip(out, maps, strict=True):
+        own[...] = values
+    return out
 
 
 def _active(p: Prepared, region: Region) -> NDArray[np.bool_]:
