@@ -66,6 +66,28 @@ def test_long_ramps_equal_dense_algebra(reads: int, light: float) -> None:
     np.testing.assert_allclose([g[0] for g in got], want, rtol=2e-5)
 
 
+def test_the_neighbours_of_a_ramp_do_not_change_a_bit_of_its_rate() -> None:
+    """Ramps that end early, miss reads, step or have two levels share the lanes in many ways."""
+    rng = np.random.default_rng(8)
+    k, n = 50, 40
+    ramps = np.rint(15 * rng.standard_normal((k, n)) + np.cumsum(rng.poisson(3.0, (k, n)), axis=1))
+    used = np.arange(n) < rng.choice([0, 1, 2, 3, 17, 30, n], k)[:, None]
+    used[::7] &= rng.random((used[::7].shape[0], n)) < 0.8
+    begins, high = rng.random((2, k, n)) < 0.1
+    high[::3] = False
+    variance, pattern = rng.uniform(100, 300, k), read_pattern(np.arange(n))
+    together = rates_with_steps(ramps, used, begins, variance, 9.0, 4.0, 1.0, pattern, 0.01, high)
+    alone = [
+        rates_with_steps(
+            ramps[i : i + 1], used[i : i + 1], begins[i : i + 1], variance[i], 9.0, 4.0, 1.0, pattern, 0.01,
+            high[i : i + 1],
+        )
+        for i in range(k)
+    ]  # fmt: skip
+    np.testing.assert_array_equal(together, np.concatenate(alone, axis=1))
+    assert np.isfinite(together).sum() > k
+
+
 def test_what_has_no_two_reads_on_a_level_has_no_rate() -> None:
     ramp = np.arange(4.0)[None]
     every = np.ones((1, 4), bool)
