@@ -21,7 +21,7 @@ help:
 	@echo "make test        the tests (minutes)"
 	@echo "make test-long   the tests that take longer"
 	@echo "make test-slurm  the tests on a real Slurm, brought up for them (root on Debian; minutes)"
-	@echo "make bench       the speed of the kernels on this machine"
+	@echo "make bench       every benchmark, with a summary (an hour; BENCH=--quick: minutes)"
 	@echo "make check       ruff, mypy and the rules of the house"
 	@echo "make format      let ruff put the sources in order"
 	@echo "make build       the wheel and the source archive, in dist/"
@@ -39,8 +39,8 @@ test-long: $(DEV)
 test-slurm: $(DEV)
 	$(BIN)/python -m pytest -m slurm --durations 5 tests/slurm
 
-bench: $(BASE)
-	$(BIN)/fmbdask bench kernels
+bench: $(DEV)
+	$(BIN)/python benchmarks/all.py -o bench $(BENCH)
 
 check: $(DEV)
 	$(BIN)/ruff check .
