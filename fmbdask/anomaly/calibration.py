@@ -25,9 +25,9 @@ FEWEST, FEWEST_IN_TAIL = 100, 8
 #: Smallest p-value.
 LEAST = 1e-300
 #: Shapes of the tail: nearly exponential at least, so that higher scores always have smaller p-values.
-LIGHTEST, HEAVIEST, HEAVIEST_LOGARITHM = 0.02, 0.3, 0.1
-#: Scores that these p-values would list at this false discovery rate are left out of the next fit.
-LEFT_OUT, FITS = 0.1, 10
+LIGHTEST, HEAVIEST = 0.02, 0.1
+#: Scores that the first law lists at this false discovery rate are left out of the second.
+LEFT_OUT = 0.1
 #: Scores drift if their distribution is further than this from the calibration's, beyond what chance does.
 DRIFT = 0.05
 
@@ -106,15 +106,9 @@ class Calibration:
                 f"{len(known)} scores are too few to say what is ordinary: give at least {FEWEST} objects"
             )
         head = len(known), float(known.mean()), float(known.std()), bool(known[0] > 0)
-        seen = set()
-        found = _fit(known, head, first=True)
-        for _ in range(FITS):
-            kept = len(known) - largest_list(found.p_value(known[::-1]), LEFT_OUT)
-            if kept in seen or kept < FEWEST:
-                break
-            seen.add(kept)
-            found = _fit(known[:kept], head)
-        return found
+        first = _fit(known, head, first=True)
+        listed = largest_list(first.p_value(known[::-1]), LEFT_OUT)
+        return _fit(known[: max(len(known) - listed, FEWEST)], head)
 
     def p_value(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of an ordinary object to have such a score or a higher one; in (0, 1], NaN stays."""
@@ -195,13 +189,12 @@ def _fit(
     share = max(len(above), 1) / (len(values) + 1)
     end = float(np.quantile(values, TAIL_FIRST if first else TAIL_TO))
     inside = above[above <= end]
-    heaviest = HEAVIEST_LOGARITHM if logarithm else HEAVIEST
     if len(inside) < FEWEST_IN_TAIL or end <= 0:  # nearly all scores are equal
         scale, shape = max(float(above.mean()) if len(above) else 0.0, float(values.std()), 1e-9), LIGHTEST
     elif first:
         scale, shape = _truncated(inside, end), LIGHTEST
     else:
-        scale, shape = _censored(inside, end, len(above) - len(inside), heaviest)
+        scale, shape = _censored(inside, end, len(above) - len(inside))
     return Calibration(*head, bulk, share, scale, shape)
 
 
@@ -217,13 +210,13 @@ def _truncated(inside: NDArray[np.float64], end: float) -> float:
     return float(np.exp(found.x)) * mean
 
 
-def _censored(inside: NDArray[np.float64], end: float, above: int, heaviest: float) -> tuple[float, float]:
+def _censored(inside: NDArray[np.float64], end: float, above: int) -> tuple[float, float]:
     """Scale and shape of a generalised Pareto law, by likelihood, censored above ``end``."""
     start = float(inside.mean())
 
     def loss(parameters: NDArray[np.float64]) -> float:
         scale, shape = float(np.exp(parameters[0])) * start, float(parameters[1])
-        if not LIGHTEST <= shape <= heaviest:
+        if not LIGHTEST <= shape <= HEAVIEST:
             return float("inf")
         logs = np.log1p(shape * np.append(inside, end) / scale)
         return float(
