@@ -30,7 +30,7 @@ class Constants:
     object_cpu: float = 400e-6
     #: Bytes that are kept of an object's scores.
     object_out: float = 100.0
-    #: Tasks that one scheduler with its coordinator gets through in a second (bench scaling --mode saturation).
+    #: Tasks that a scheduler with its coordinator gets through in a second (bench scaling --mode saturation).
     tasks_per_second: float = 100.0
     #: Work in one task [s] (span_seconds).
     task_seconds: float = 5.0
