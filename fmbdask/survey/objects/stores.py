@@ -119,6 +119,28 @@ def rows_of(store: Store, start: int, stop: int, modalities: Sequence[str], grou
     return Rows(start, vectors, valid, keys_of(ids, SAMPLE_SEED), keys_of(groups, FOLD_SEED))
 
 
+def rows_at(
+    store: Store, start: int, stop: int, below: np.uint64, modalities: Sequence[str], group: str | None
+) -> tuple[Rows, dict[str, int]]:
+    """Read those of consecutive objects the hash of whose id is small enough, and nothing of the others.
+
+    Returns
+    -------
+    Rows
+    dict
+        Modality -> objects among all of them that have no vector, as the store says.
+    """
+    ids = ids_of(store, start, stop)
+    keys = keys_of(ids, SAMPLE_SEED)
+    places = np.flatnonzero(keys <= below)
+    groups = ids if group is None else column_of(store, group, start, stop)
+    flags = {m: column_of(store, f"valid_{m}", start, stop) for m in modalities}
+    vectors = {m: store.vectors(m).take(start + places) for m in modalities}
+    valid = {m: usable(v, flags[m][places]) for m, v in vectors.items()}
+    rows = Rows(start, vectors, valid, keys[places], keys_of(groups[places], FOLD_SEED))
+    return rows, {m: int(len(flag) - flag.sum()) for m, flag in flags.items()}
+
+
 def disagreement(stores: Mapping[str, Mapping[str, Kept]]) -> str:
     """Why stores cannot be learned from together; empty if they can.
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from ...anomaly.detector import Report
 from ...anomaly.summary import (
     Summary,
@@ -31,7 +33,7 @@ from ..objects.learning import learn, merge_all, rehearsal, relearn, reweighed
 from ..objects.models import load_models, save_models
 from ..objects.scored import NAME as SCORES
 from ..objects.scored import gather, scores_of, write_scores
-from ..objects.stores import ROWS, described, disagreement, ids_of, opened, rows_of
+from ..objects.stores import ROWS, described, disagreement, ids_of, opened, rows_at, rows_of
 from ..objects.summaries import merged, read_summary, write_summary
 from ..objects.writing import write_lists
 from .describing import contents
@@ -191,9 +193,19 @@ class LearnStage(EmbeddingStage):
         """Summarise a span."""
         _, kept = self.opened(item)
         widths = {m: k.width for m, k in kept.items()}
-        pieces = self.pieces(item, region, piece_of(widths), context)
         share = sample_share(item.shape[2], widths)
-        return summarise(pieces, self.search.folds, share=share, moments=self.search.moments)
+        if self.search.moments:
+            pieces = self.pieces(item, region, piece_of(widths), context)
+            return summarise(pieces, self.search.folds, share=share)
+        store, (start, stop) = opened(item.path), span(item, region)  # the sample is enough
+        with context.reading():
+            # a few more than the sample takes, which is cut from them
+            below = np.uint64(min(1.001 * share, 1.0) * (2**64 - 1025))
+            rows, absent = rows_at(store, start, stop, below, list(kept), self.search.group)
+        for vectors in rows.vectors.values():
+            context.saw(vectors)
+        found = summarise(rows, self.search.folds, share=share, moments=False)
+        return replace(found, objects=stop - start, unusable=absent)
 
     def reduce(
         self, item: Item, prepared: Any, results: Iterator[Any], target: Path, context: Context

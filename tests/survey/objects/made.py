@@ -83,7 +83,7 @@ def calibration(mean: float, deviation: float) -> Calibration:
 def listing(
     folder: Path, ids: Sequence[Any], scores: Mapping[str, Sequence[float]], p: Mapping[str, Sequence[float]]
 ) -> Listing:
-    """What lists are made of: ``flow_image``, ``flow_spectrum``, ``cosine`` and any others, with their scores."""
+    """What lists are made of: detectors such as ``flow_image`` and ``cosine``, with their scores."""
     kept = {m: Kept(4, "aion", f"embedding_{m}", {}) for m in ("image", "spectrum")}
     detectors = {}
     for name in scores:

@@ -21,6 +21,8 @@ from fmbdask.survey.objects.searching import stores_of
 
 from .made import QUICK, store
 
+pytest.importorskip("torch")
+pytest.importorskip("zuko")
 SETTINGS = DetectConfig(**QUICK)
 
 

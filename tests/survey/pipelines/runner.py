@@ -45,6 +45,7 @@ def run_all(pipeline: Pipeline, items: Sequence[Item], folder: Path, *, seed: in
         last = number == len(pipeline.stages) - 1
         target = run.catalog if last else run.products / f"{stage.name}.run"
         target.mkdir(exist_ok=True)
-        stage.reduce_run([(i, made[stage.name][i.index]) for i in good], target, Context(run))
+        earlier = {f"{name}.run": path for name, path in whole.items()}
+        stage.reduce_run([(i, made[stage.name][i.index]) for i in good], target, Context(run, earlier))
         whole[stage.name] = target
     return contexts
