@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import dask.array as da
@@ -17,15 +17,13 @@ from ..errors import InputError
 from .folds import FOLD_SEED, SAMPLE_SEED, keys_of
 from .matching import objects_for
 from .objects import OBJECT, Data, Objects, as_float32, usable
+from .protocol import Scorer
 from .rows import Rows
 from .summary import piece_of
 from .threads import one_thread
 
-if TYPE_CHECKING:
-    from .detector import Detector
 
-
-def scores(detectors: Mapping[str, Detector], data: Data) -> xr.Dataset:
+def scores(detectors: Mapping[str, Scorer], data: Data) -> xr.Dataset:
     """Score objects with several detectors, lazily: read once, and what they have in common is made once.
 
     Parameters
@@ -78,7 +76,7 @@ def skipped(scores: xr.DataArray) -> int:
     return int(scores.isnull().sum()) - int(scores.attrs.get("missing", 0))
 
 
-def _table(detectors: Sequence[Detector], objects: Objects) -> da.Array:
+def _table(detectors: Sequence[Scorer], objects: Objects) -> da.Array:
     """Scores (n, detectors) float64: chunks of the store are put together where they are small, so that tiles
     of folds are full, and cut where they are large, so that memory is bounded."""
     size = piece_of(objects.widths)
@@ -100,9 +98,7 @@ def _table(detectors: Sequence[Detector], objects: Objects) -> da.Array:
     return lazy
 
 
-def _score_chunk(
-    detectors: Sequence[Detector], modalities: Sequence[str], *arrays: Any
-) -> NDArray[np.float64]:
+def _score_chunk(detectors: Sequence[Scorer], modalities: Sequence[str], *arrays: Any) -> NDArray[np.float64]:
     """Score the objects of one chunk: vectors and flags of each modality, ids, and groups if there are."""
     count = len(modalities)
     # along features there is one block, in a list

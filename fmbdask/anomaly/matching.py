@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import xarray as xr
 
 from ..errors import InputError
 from .objects import UNNAMED, Data, Objects
-
-if TYPE_CHECKING:
-    from .detector import Detector
+from .protocol import Scorer
 
 #: What must agree where both sides know it.
 SAME = ("model", "weights_sha256")
 
 
-def objects_for(detector: Detector, data: Data) -> Objects:
+def objects_for(detector: Scorer, data: Data) -> Objects:
     """Make data uniform, with the modalities and the groups that a detector was fitted to.
 
     Raises
