@@ -1,8 +1,9 @@
-"""From scores to p-values: the bulk of cross-fitted scores as it is, its tail as a fitted Pareto law.
+"""From scores to p-values: the bulk of cross-fitted scores as it is, its tail as a fitted law.
 
 Anomalies sit in the tail of the scores they are to be told from: taken from the tail itself, their p-values
-would never be small. So the law is fitted where scores are still ordinary, censored above, and once more
-without the scores that turn out to be no part of it.
+would never be small. So the law is fitted where scores are still ordinary, truncated above, and once more
+without the scores that turn out to be no part of it. It has one parameter: anomalies of half a per cent made
+a fitted shape so heavy that nothing was listed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 from ..errors import InputError
 from .discovery import largest_list
@@ -24,8 +25,8 @@ TAIL_FROM, TAIL_TO, TAIL_FIRST = 0.90, 0.995, 0.96
 FEWEST, FEWEST_IN_TAIL = 100, 8
 #: Smallest p-value.
 LEAST = 1e-300
-#: Shapes of the tail: nearly exponential at least, so that higher scores always have smaller p-values.
-LIGHTEST, HEAVIEST = 0.02, 0.1
+#: Shape of the tail: nearly exponential; p-values of the highest scores do not all become the smallest.
+SHAPE = 0.02
 #: Scores that the first law lists at this false discovery rate are left out of the second.
 LEFT_OUT = 0.1
 #: Scores drift if their distribution is further than this from the calibration's, beyond what chance does.
@@ -75,7 +76,7 @@ class Calibration:
     share : float
         Of the scores above the last of them.
     scale, shape : float
-        Of the generalised Pareto law of the excess over the last of them.
+        Of the generalised Pareto law of the excess over the last of them; the shape is :data:`SHAPE`.
     """
 
     count: int
@@ -106,9 +107,8 @@ class Calibration:
                 f"{len(known)} scores are too few to say what is ordinary: give at least {FEWEST} objects"
             )
         head = len(known), float(known.mean()), float(known.std()), bool(known[0] > 0)
-        first = _fit(known, head, first=True)
-        listed = largest_list(first.p_value(known[::-1]), LEFT_OUT)
-        return _fit(known[: max(len(known) - listed, FEWEST)], head)
+        listed = largest_list(_fit(known, head, TAIL_FIRST).p_value(known[::-1]), LEFT_OUT)
+        return _fit(known[: max(len(known) - listed, FEWEST)], head, TAIL_TO)
 
     def p_value(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of an ordinary object to have such a score or a higher one; in (0, 1], NaN stays."""
@@ -177,25 +177,21 @@ class Calibration:
         return Calibration(int(count), mean, deviation, bool(logarithm), arrays["calibration_bulk"], *tail)
 
 
-def _fit(
-    known: NDArray[np.float64], head: tuple[int, float, float, bool], *, first: bool = False
-) -> Calibration:
-    """Fit to sorted scores; at ``first`` to the lower tail alone."""
+def _fit(known: NDArray[np.float64], head: tuple[int, float, float, bool], upto: float) -> Calibration:
+    """Fit to sorted scores, the tail to what is below a quantile."""
     logarithm = head[-1]
     bulk = np.quantile(known, np.linspace(0.0, TAIL_FROM, 181), method="inverted_cdf")
     values = np.log(known) if logarithm else known
     values = values - (np.log(bulk[-1]) if logarithm else bulk[-1])
     above = values[known > bulk[-1]]
     share = max(len(above), 1) / (len(values) + 1)
-    end = float(np.quantile(values, TAIL_FIRST if first else TAIL_TO))
+    end = float(np.quantile(values, upto))
     inside = above[above <= end]
     if len(inside) < FEWEST_IN_TAIL or end <= 0:  # nearly all scores are equal
-        scale, shape = max(float(above.mean()) if len(above) else 0.0, float(values.std()), 1e-9), LIGHTEST
-    elif first:
-        scale, shape = _truncated(inside, end), LIGHTEST
+        scale = max(float(above.mean()) if len(above) else 0.0, float(values.std()), 1e-9)
     else:
-        scale, shape = _censored(inside, end, len(above) - len(inside))
-    return Calibration(*head, bulk, share, scale, shape)
+        scale = _truncated(inside, end)
+    return Calibration(*head, bulk, share, scale, SHAPE)
 
 
 def _truncated(inside: NDArray[np.float64], end: float) -> float:
@@ -208,22 +204,3 @@ def _truncated(inside: NDArray[np.float64], end: float) -> float:
 
     found = minimize_scalar(loss, bounds=(-1.0, 3.0), method="bounded")
     return float(np.exp(found.x)) * mean
-
-
-def _censored(inside: NDArray[np.float64], end: float, above: int) -> tuple[float, float]:
-    """Scale and shape of a generalised Pareto law, by likelihood, censored above ``end``."""
-    start = float(inside.mean())
-
-    def loss(parameters: NDArray[np.float64]) -> float:
-        scale, shape = float(np.exp(parameters[0])) * start, float(parameters[1])
-        if not LIGHTEST <= shape <= HEAVIEST:
-            return float("inf")
-        logs = np.log1p(shape * np.append(inside, end) / scale)
-        return float(
-            len(inside) * np.log(scale) + (1.0 + 1.0 / shape) * logs[:-1].sum() + above * logs[-1] / shape
-        )
-
-    found = minimize(
-        loss, np.array([0.0, 0.03]), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-6}
-    )
-    return float(np.exp(found.x[0])) * start, float(found.x[1])

@@ -35,6 +35,10 @@ from .rows import Rows
 from .summary import Summary
 from .threads import cores, one_thread
 
+#: How names of detectors begin whose p-values are combined. Distances in the span and over all components,
+#: and raw cosines, are there to be looked at: what they find, these find with fewer ordinary objects before
+#: it.
+DECIDING = ("residual", "contrast", "flow", "alignment")
 #: Ways of matching modalities.
 ALIGNMENTS = ("auto", "mlp", "ridge", "none")
 
@@ -208,6 +212,11 @@ class CrossModalSearch:
         """Fit and calibrate all detectors."""
         learn_together(self.detectors, summary, progress)
 
+    @property
+    def deciding(self) -> list[str]:
+        """Detectors whose p-values are combined, see :data:`DECIDING`."""
+        return [n for n in self.detectors if n.startswith(DECIDING)] or list(self.detectors)
+
     def scores_of(self, rows: Rows) -> dict[str, NDArray[np.float64]]:
         """Scores of rows by each detector, NaN where there is none; each (n,)."""
         return {name: detector.scores_of(rows) for name, detector in self.detectors.items()}
@@ -233,7 +242,11 @@ class CrossModalSearch:
         p = self.p_values(scores)
         found: dict[str, NDArray[Any]] = {f"score_{name}": own for name, own in scores.items()}
         found |= {f"p_{name}": own for name, own in p.items()}
-        return {**found, "p_value": combine(list(p.values())), "reason": reason(p)}
+        deciding = self.deciding
+        smallest = reason({name: p[name] for name in deciding})
+        places = np.array([*(list(p).index(name) for name in deciding), -1])
+        combined = combine([p[name] for name in deciding])
+        return {**found, "p_value": combined, "reason": places[smallest]}
 
     def score(self, data: Data) -> xr.Dataset:
         """Score all objects of a store, a few blocks in memory at a time.

@@ -45,7 +45,7 @@ def test_ordinary_objects_have_even_p_values(name: str) -> None:
     calibration = Calibration.fit(law(name, 20_000, 0))
     p = calibration.p_value(law(name, 100_000, 1))
     for level in (0.5, 0.2, 0.05, 0.01):
-        assert (p <= level).mean() == pytest.approx(level, rel=0.3) or name == "steps"
+        assert (p <= level).mean() == pytest.approx(level, rel=0.15) or level < 0.1 or name == "steps"
         assert (p <= level).mean() <= 1.15 * level
     assert (p <= 1e-4).mean() <= 2e-4
 
