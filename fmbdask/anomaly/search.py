@@ -245,7 +245,10 @@ class CrossModalSearch:
         deciding = self.deciding
         smallest = reason({name: p[name] for name in deciding})
         places = np.array([*(list(p).index(name) for name in deciding), -1])
-        combined = combine([p[name] for name in deciding])
+        views: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
+        for name in deciding:
+            views.setdefault(self.detectors[name].modalities, []).append(p[name])
+        combined = combine([combine(own) for own in views.values()])
         return {**found, "p_value": combined, "reason": places[smallest]}
 
     def score(self, data: Data) -> xr.Dataset:
