@@ -91,7 +91,7 @@ def _families(listing: Listing, joined: Joined, rows: Rows, reason: NDArray[Any]
 
 def _whitened(listing: Listing, joined: Joined, rows: Rows, modality: str) -> NDArray[np.float32] | None:
     """Vectors in deviations along all components, in the basis of the first fold for all of them."""
-    for name in joined.combined:
+    for name in listing.models()[joined.model]:
         detector = listing.detectors[name]
         if isinstance(detector, Mahalanobis) and detector.modalities == (modality,) and detector.span is None:
             assert detector.basis is not None
@@ -110,7 +110,7 @@ def _nearest(listing: Listing, joined: Joined, rows: Rows, modality: str) -> NDA
     local = next(
         (
             detector.local
-            for name in joined.combined
+            for name in listing.models()[joined.model]
             if isinstance(detector := listing.detectors[name], Contrast)
             and detector.modalities == (modality,)
         ),

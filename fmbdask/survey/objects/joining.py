@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...anomaly.discovery import largest_list
 from ...anomaly.fusion import combine, fuse, uplift
+from ...anomaly.search import DECIDING
 from .detecting import SearchConfig
 from .lists import COSINE, FLOW, Listing
 from .ranking import ROWS, mapped, ordered, ranks, shares
@@ -86,13 +87,23 @@ def join(search: SearchConfig, listing: Listing, model: str, pair: tuple[str, st
     combined: tuple[str, ...] = ()
     p = None
     if search.fusion == "pvalue":
-        combined = tuple(name for name in listing.models()[model] if detectors[name].kind != FLOW)
-        columns = [scored.p(name) for name in combined]
-        p = filled(scratch, n, lambda part: combine([column[part] for column in columns]))
+        combined = deciding(listing, model)
+        views: dict[tuple[str, ...], list[Float]] = {}
+        for name in combined:
+            views.setdefault(detectors[name].modalities, []).append(scored.p(name))
+        p = filled(
+            scratch, n, lambda part: combine([combine([c[part] for c in own]) for own in views.values()])
+        )
         final = filled(scratch, n, lambda part: -p[part])
     else:
         final = filled(scratch, n, lambda part: fused(share, search.fusion, part))
     return Joined(model, names, rank, share, combined, p, final)
+
+
+def deciding(listing: Listing, model: str) -> tuple[str, ...]:
+    """Detectors of a model whose p-values are combined: as in a search, but for the flows."""
+    known = [name for name in listing.models()[model] if listing.detectors[name].kind != FLOW]
+    return tuple(n for n in known if n.removeprefix(f"{model}.").startswith(DECIDING)) or tuple(known)
 
 
 def fused(share: Mapping[str, Float], fusion: str, part: Any) -> Float:

@@ -104,19 +104,46 @@ def column_of(store: Store, name: str, start: int, stop: int) -> NDArray[Any]:
     return fixed_width(values) if values.dtype.kind in "TO" else values
 
 
-def rows_of(store: Store, start: int, stop: int, modalities: Sequence[str], group: str | None) -> Rows:
-    """Read consecutive objects.
+@dataclass(frozen=True)
+class Columns:
+    """What belongs to consecutive objects beside their vectors.
+
+    Attributes
+    ----------
+    start : int
+        The first object.
+    known : mapping
+        Modality -> (n,): whether the store says that there is a vector.
+    keys, groups : (n,) uint64
+        As :class:`~fmbdask.anomaly.rows.Rows` has them.
+    """
+
+    start: int
+    known: Mapping[str, NDArray[np.bool_]]
+    keys: NDArray[np.uint64]
+    groups: NDArray[np.uint64]
+
+
+def columns_of(store: Store, start: int, stop: int, modalities: Sequence[str], group: str | None) -> Columns:
+    """Read what belongs to consecutive objects, for the pieces that their vectors are read in."""
+    ids = ids_of(store, start, stop)
+    groups = ids if group is None else column_of(store, group, start, stop)
+    known = {m: column_of(store, f"valid_{m}", start, stop) for m in modalities}
+    return Columns(start, known, keys_of(ids, SAMPLE_SEED), keys_of(groups, FOLD_SEED))
+
+
+def rows_of(store: Store, columns: Columns, start: int, stop: int) -> Rows:
+    """Read consecutive objects, for which the columns are there.
 
     Raises
     ------
     InputError
         If they cannot be read.
     """
-    vectors = {m: np.ascontiguousarray(store.vectors(m).read(start, stop)) for m in modalities}
-    valid = {m: usable(v, column_of(store, f"valid_{m}", start, stop)) for m, v in vectors.items()}
-    ids = ids_of(store, start, stop)
-    groups = ids if group is None else column_of(store, group, start, stop)
-    return Rows(start, vectors, valid, keys_of(ids, SAMPLE_SEED), keys_of(groups, FOLD_SEED))
+    part = slice(start - columns.start, stop - columns.start)
+    vectors = {m: np.ascontiguousarray(store.vectors(m).read(start, stop)) for m in columns.known}
+    valid = {m: usable(v, columns.known[m][part]) for m, v in vectors.items()}
+    return Rows(start, vectors, valid, columns.keys[part], columns.groups[part])
 
 
 def rows_at(
@@ -130,15 +157,12 @@ def rows_at(
     dict
         Modality -> objects among all of them that have no vector, as the store says.
     """
-    ids = ids_of(store, start, stop)
-    keys = keys_of(ids, SAMPLE_SEED)
-    places = np.flatnonzero(keys <= below)
-    groups = ids if group is None else column_of(store, group, start, stop)
-    flags = {m: column_of(store, f"valid_{m}", start, stop) for m in modalities}
+    columns = columns_of(store, start, stop, modalities, group)
+    places = np.flatnonzero(columns.keys <= below)
     vectors = {m: store.vectors(m).take(start + places) for m in modalities}
-    valid = {m: usable(v, flags[m][places]) for m, v in vectors.items()}
-    rows = Rows(start, vectors, valid, keys[places], keys_of(groups[places], FOLD_SEED))
-    return rows, {m: int(len(flag) - flag.sum()) for m, flag in flags.items()}
+    valid = {m: usable(v, columns.known[m][places]) for m, v in vectors.items()}
+    rows = Rows(start, vectors, valid, columns.keys[places], columns.groups[places])
+    return rows, {m: int(len(flag) - flag.sum()) for m, flag in columns.known.items()}
 
 
 def disagreement(stores: Mapping[str, Mapping[str, Kept]]) -> str:

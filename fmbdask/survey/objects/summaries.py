@@ -7,26 +7,84 @@ anonymous memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ...anomaly.moments import Moments
 from ...anomaly.rows import Rows
-from ...anomaly.summary import Summary, merge_summaries, sample_limit
+from ...anomaly.summary import Summary, joined, merge_summaries, sample_limit
 from ...errors import InputError
 
 META = "summary.json"
+#: Objects of the sample that are copied at once.
+ROWS = 8192
 
 
-def write_summary(folder: Path, summary: Summary) -> None:
-    """Write a summary into a folder that is there."""
+def merge_into(folder: Path, summaries: Iterable[Summary], limit: int) -> Summary:
+    """Put the summaries of spans together, in a folder: as :func:`~fmbdask.anomaly.summary.merge_summaries`
+    does, but with the sample on the disk.
+
+    Parameters
+    ----------
+    folder : Path
+        That is there, and empty.
+    summaries : iterable of Summary
+        In the order of the spans.
+    limit : int
+        Most objects of the sample.
+    """
+    files: dict[str, BinaryIO] = {}
+    small: list[Rows] = []  # the same objects, without features
+
+    def without_samples() -> Iterator[Summary]:
+        for one in summaries:
+            sample = one.sample
+            for modality, vectors in sample.vectors.items():
+                if modality not in files:
+                    files[modality] = stack.enter_context((folder / f"all_{modality}").open("wb"))
+                np.ascontiguousarray(vectors).tofile(files[modality])
+            empty = {m: np.empty((len(sample), 0), np.float32) for m in sample.vectors}
+            small.append(Rows(sample.start, empty, sample.valid, sample.keys, sample.groups))
+            widths.update({m: v.shape[1] for m, v in sample.vectors.items()})
+            yield replace(one, sample=sample.part(0, 0))
+
+    widths: dict[str, int] = {}
+    with ExitStack() as stack:
+        whole = merge_summaries(without_samples(), 0)
+    every = joined(small)
+    chosen = np.arange(len(every))
+    if len(every) > limit:  # the smallest keys; of equal ones the first
+        chosen = np.sort(np.argsort(every.keys, kind="stable")[:limit])
+    own = every.take(chosen)
+    vectors = {}
+    for modality, width in widths.items():
+        path = folder / f"all_{modality}"
+        target = folder / f"vectors_{modality}.npy"
+        kept = np.lib.format.open_memmap(target, "w+", np.dtype(np.float32), (len(chosen), width))
+        if len(every):
+            stored = np.memmap(path, np.float32, "r", shape=(len(every), width))
+            for begin in range(0, len(chosen), ROWS):
+                kept[begin : begin + ROWS] = stored[chosen[begin : begin + ROWS]]
+        kept.flush()
+        vectors[modality] = kept
+        path.unlink()
+    found = replace(whole, sample=Rows(0, vectors, own.valid, own.keys, own.groups))
+    write_summary(folder, found, vectors=False)
+    return found
+
+
+def write_summary(folder: Path, summary: Summary, *, vectors: bool = True) -> None:
+    """Write a summary into a folder that is there, with the vectors of the sample or without."""
     sample = summary.sample
     arrays: dict[str, Any] = {"keys": sample.keys, "groups": sample.groups}
-    for modality, vectors in sample.vectors.items():
-        arrays[f"vectors_{modality}"] = vectors
+    for modality, values in sample.vectors.items():
+        if vectors:
+            arrays[f"vectors_{modality}"] = values
         arrays[f"valid_{modality}"] = sample.valid[modality]
     for modality, moments in summary.moments.items():
         for name in ("count", "mean", "scatter"):

@@ -17,7 +17,6 @@ import numpy as np
 from ...anomaly.detector import Report
 from ...anomaly.summary import (
     Summary,
-    merge_summaries,
     piece_of,
     sample_limit,
     sample_share,
@@ -33,8 +32,8 @@ from ..objects.learning import learn, merge_all, rehearsal, relearn, reweighed
 from ..objects.models import load_models, save_models
 from ..objects.scored import NAME as SCORES
 from ..objects.scored import gather, scores_of, write_scores
-from ..objects.stores import ROWS, described, disagreement, ids_of, opened, rows_at, rows_of
-from ..objects.summaries import merged, read_summary, write_summary
+from ..objects.stores import ROWS, columns_of, described, disagreement, ids_of, opened, rows_at, rows_of
+from ..objects.summaries import merge_into, merged, read_summary, write_summary
 from ..objects.writing import write_lists
 from .describing import contents
 from .protocol import Context, Memory
@@ -154,9 +153,11 @@ class EmbeddingStage:
         """Read the objects of a region, so many at a time."""
         store, kept = self.opened(item)
         start, stop = span(item, region)
+        with context.reading():
+            columns = columns_of(store, start, stop, list(kept), self.search.group)
         for begin in range(start, stop, rows):
             with context.reading():
-                found = rows_of(store, begin, min(begin + rows, stop), list(kept), self.search.group)
+                found = rows_of(store, columns, begin, min(begin + rows, stop))
             for vectors in found.vectors.values():
                 context.saw(vectors)
             yield found
@@ -173,14 +174,12 @@ class LearnStage(EmbeddingStage):
         """Sums of each fold in float64, pieces of the store, the sample; also as they are kept."""
         widths = self._widths(item)
         objects = item.shape[2]
-        sample = 4 * sum(widths.values()) * sample_limit(objects, widths)
         own = sample_share(objects, widths) * min(item.edge, objects) * 4 * sum(widths.values())
         sums = self.search.folds * 8 * sum(w * w for w in widths.values())
         pieces = 3 * 4 * piece_of(widths) * sum(widths.values())
         region = BASE + pieces + round(3 * own) + 3 * sums
-        return Memory(
-            BASE, region, BASE + round(1.2 * sample) + 4 * sums + self.search.memory_to_learn(widths)
-        )
+        learning = 4 * sums + self.search.memory_to_learn(widths)
+        return Memory(BASE, region, BASE + max(round(2 * own) + 4 * sums, learning))
 
     def _widths(self, item: Item) -> dict[str, int]:
         """Features of each modality; without the store, as if there were one."""
@@ -213,10 +212,8 @@ class LearnStage(EmbeddingStage):
         """Put the summaries of all spans together."""
         _, kept = self.opened(item)
         limit = sample_limit(item.shape[2], {m: k.width for m, k in kept.items()})
-        summary = merge_summaries(results, limit)
+        summary = merge_into(target, results, limit)
         context.extra["unusable"] = dict(summary.unusable)
-        with context.writing():
-            write_summary(target, summary)
 
     def seconds_of_run(self, items: Sequence[Item]) -> float:
         """What training takes [s]."""
@@ -245,8 +242,9 @@ class LearnStage(EmbeddingStage):
             summary = rehearsal(summary, detectors)
         learn(detectors, summary, kept, self.search.group, self.progress)
         context.extra["notes"] = notes_of(detectors)
-        (target / SUMMARY).mkdir()
-        write_summary(target / SUMMARY, summary)
+        if self.search.reweights:
+            (target / SUMMARY).mkdir()
+            write_summary(target / SUMMARY, summary)
         save_models(detectors, target / MODELS)
 
     def _agreed(self, items: Sequence[Item]) -> dict[str, Any]:

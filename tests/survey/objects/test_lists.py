@@ -100,12 +100,12 @@ def test_fusion_of_ranks(tmp_path: Path, fusion: str, wanted: list[float]) -> No
 
 def test_combined_p_values(tmp_path: Path) -> None:
     ids = list(range(20))
-    p = {"mahalanobis_image": [1e-6, 0.5, NAN, *[0.6] * 17], "alignment": [0.4, 2e-3, NAN, *[0.7] * 17]}
+    p = {"residual_image": [1e-6, 0.5, NAN, *[0.6] * 17], "alignment": [0.4, 2e-3, NAN, *[0.7] * 17]}
     scores = {name: [0.0 if value == value else NAN for value in values] for name, values in p.items()}
     made = listing(tmp_path, ids, scores | {"flow_image": [1.0] * 20}, p | {"flow_image": [1e-12] * 20})
     search = SearchConfig(fusion="pvalue", fdr=0.1)
     joined = join(search, made, "aion", PAIR)
-    assert joined.combined == ("mahalanobis_image", "alignment")  # flows do not count
+    assert joined.combined == ("residual_image", "alignment")  # flows do not count
     assert joined.p is not None
     # Cauchy combination of two: p = atan2 of the mean of the cotangents
     mean = (1 / math.tan(math.pi * 1e-6) + 1 / math.tan(math.pi * 0.4)) / 2
@@ -119,4 +119,4 @@ def test_combined_p_values(tmp_path: Path) -> None:
     assert joined.listed(0.1, order) == 2
     assert joined.listed(0.001, order) == 1
     table = columns_of(search, made, joined)(order[:2], 1)
-    assert table["reason"].tolist() == ["mahalanobis_image", "alignment"]
+    assert table["reason"].tolist() == ["residual_image", "alignment"]

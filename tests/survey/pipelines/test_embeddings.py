@@ -149,7 +149,7 @@ def test_broken_stores_stay_alone(tmp_path: Path) -> None:
     assert said["error"].str.contains("truncated or damaged: write the store again").any()
     assert said["error"].str.contains("is no embedding store").any()
     table = pd.read_csv(tmp_path / "run" / "catalog" / "cosine_scores_aion.csv")
-    assert table.groupby("store").size().to_dict() == {"0": 300, "1": 300}
+    assert table.groupby("store").size().to_dict() == {0: 300, 1: 300}
 
 
 def test_a_store_that_changed_is_refused(tmp_path: Path) -> None:
