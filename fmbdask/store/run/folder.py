@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,13 +192,18 @@ def sync_all(paths: Sequence[Path]) -> None:
     All at once: a file system brings together what is asked of it at the same time, so that the fifteen files
     of a product take little longer than one.
     """
-    if len(paths) < 2:
-        for path in paths:
-            sync_folder(path)
+    at_once([partial(sync_folder, path) for path in paths])
+
+
+def at_once(waits: Sequence[Callable[[], None]]) -> None:
+    """Wait for several things at the same time."""
+    if len(waits) < 2:
+        for wait in waits:
+            wait()
         return
-    with ThreadPoolExecutor(min(len(paths), SYNCS)) as pool:
-        for _ in pool.map(sync_folder, paths):
-            pass
+    with ThreadPoolExecutor(min(len(waits), SYNCS)) as pool:
+        for future in [pool.submit(wait) for wait in waits]:
+            future.result()
 
 
 def sync_folder(path: Path) -> None:

@@ -13,12 +13,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from .folder import sync_folder
+from .folder import at_once, sync_folder
 from .units import Record
 
 #: Longest time that lines may wait to be forced to the disk [s].
@@ -42,8 +43,9 @@ class JournalWriter:
     ----------
     path : Path
         From :func:`journal_path` or :func:`task_journal`; must not exist.
-    before_sync : callable, optional
-        Called before lines are forced to the disk: brings there what they speak of.
+    beside : callable, optional
+        Called when lines are forced to the disk: brings there what they speak of, at the same time. (Should
+        the machine die between the two, a checksum in the line tells that it is not there.)
 
     Raises
     ------
@@ -53,13 +55,13 @@ class JournalWriter:
         As the file system says; a full disk among them.
     """
 
-    def __init__(self, path: Path, before_sync: Callable[[], None] | None = None) -> None:
+    def __init__(self, path: Path, beside: Callable[[], None] | None = None) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:  # a file of this name is not the journal
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
         self.path = path
-        self._before_sync = before_sync
+        self._beside = beside
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         self._unnamed = list(path.parents[:2])
         self._synced = time.monotonic()
@@ -79,12 +81,9 @@ class JournalWriter:
 
     def sync(self) -> None:
         """Wait until all lines are on the disk."""
-        if self._before_sync is not None:
-            self._before_sync()
-        os.fsync(self._file)
-        while self._unnamed:  # after the file, whose way to the disk most often takes its name along
-            sync_folder(self._unnamed[0])
-            self._unnamed.pop(0)
+        waits = [partial(os.fsync, self._file), *(partial(sync_folder, path) for path in self._unnamed)]
+        at_once(waits if self._beside is None else [self._beside, *waits])
+        self._unnamed = []
         self._synced = time.monotonic()
 
     def close(self) -> None:

@@ -79,7 +79,7 @@ class Book:
         self.watch = Watch(allowance, self._exceeded)
         self._epoch, self._generations, self._worker = epoch, generations, worker_name()
         self._ticket: Ticket | None = None
-        self._journal = JournalWriter(self.path, before_sync=self.parts.sync)
+        self._journal = JournalWriter(self.path, beside=self.parts.sync)
 
     def record(self, kind: str, unit: Unit, **fields: Any) -> Record:
         """A record of a unit, by this process and now."""

@@ -50,8 +50,13 @@ def anonymous_memory() -> int:
 
 
 def give_back() -> int:
-    """Give freed memory back to the system where the C library can; returns what is in use then [byte]."""
+    """Give freed memory back to the system where the C library can; returns what is in use then [byte].
+
+    What there is the first time, libraries above all, is not looked at again: it would take most of the time.
+    """
     gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").malloc_trim(0)
