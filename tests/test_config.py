@@ -14,6 +14,7 @@ from fmbdask.errors import ConfigError
 from fmbdask.ramps.config import DetectionConfig
 from fmbdask.ramps.simulation.config import SimulationConfig
 from fmbdask.survey.config import SurveyConfig
+from fmbdask.survey.objects.detecting import DetectConfig
 
 
 class Halo(BaseModel):
@@ -160,7 +161,7 @@ def test_mistakes_are_one_sentence(folder: Path, text: str, message: str) -> Non
     [
         (
             "ramp: {detect: {}}\n",
-            "fmbdask.yaml: there is no section ramp; known are ramps.detect, ramps.simulate, survey, toy",
+            "fmbdask.yaml: there is no section ramp; known are ramps.detect, ramps.simulate, detect, survey, toy",
         ),
         (
             "ramps: {detct: {}}\n",
@@ -205,4 +206,5 @@ def test_template_of_ohana_sets_its_limits(templates: Path) -> None:
 
 
 def test_sections_have_models() -> None:
-    assert [model_of(section) for section in SECTIONS] == [DetectionConfig, SimulationConfig, SurveyConfig]
+    found = [model_of(section) for section in SECTIONS]
+    assert found == [DetectionConfig, SimulationConfig, DetectConfig, SurveyConfig]

@@ -193,7 +193,7 @@ class Measurer:
         seconds: list[float] = []
         counts = [len(sizes)] if len(sizes) == count else [len(sizes) // 2, len(sizes)]
         for place, n in enumerate(counts):
-            own = target if place == len(counts) - 1 else target.with_name("some")
+            own = target if place == len(counts) - 1 else target.with_name(f"{target.name}-some")
             own.mkdir()
             parts.seek(0)
             with timed(seconds):
