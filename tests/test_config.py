@@ -161,7 +161,8 @@ def test_mistakes_are_one_sentence(folder: Path, text: str, message: str) -> Non
     [
         (
             "ramp: {detect: {}}\n",
-            "fmbdask.yaml: there is no section ramp; known are ramps.detect, ramps.simulate, detect, survey, toy",
+            "fmbdask.yaml: there is no section ramp; known are detect, ramps.detect, ramps.simulate, "
+            "survey, toy",
         ),
         (
             "ramps: {detct: {}}\n",
