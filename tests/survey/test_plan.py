@@ -357,7 +357,9 @@ def test_more_threads_are_faster_until_one_input_is_the_limit(work: Path, measur
     items = with_costs(make_items(pipeline, find(config.inputs)[0]), pipeline, calibration)
     site = ClusterConfig(kind="tcp")
     walls = [project(config, items, calibration, site, n).wall_seconds for n in (1, 3, 30)]
-    assert walls == pytest.approx([3.0, 1.0, 1.0])
+    assert 3.0 < walls[0] < 3.3  # what the inputs take, and the gaps between units and tasks
+    assert 1.0 < walls[1] < walls[0] / 2
+    assert walls[2] == 1.0
 
 
 def test_a_run_that_has_begun_is_not_planned_again(work: Path, measured: list[int]) -> None:

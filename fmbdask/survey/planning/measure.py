@@ -20,6 +20,7 @@ from ...cluster.memory import bound_arenas
 from ...errors import FmbdaskError
 from ...store.run.folder import RunFolder
 from ...store.run.items import Item
+from ...store.run.parts import folder_checksum
 from ..config import SurveyConfig
 from ..pipelines import make
 from ..pipelines.protocol import Context, Pipeline, Stage
@@ -198,6 +199,7 @@ class Measurer:
             parts.seek(0)
             with timed(seconds):
                 stage.reduce(item, prepared, _read(parts, n), own, Context(folder, products))
+                folder_checksum(own, sync=True)  # as a product is before it gets its name
         if len(counts) == 1:
             return seconds[0]
         each = max(0.0, (seconds[1] - seconds[0]) / max(1, counts[1] - counts[0]))

@@ -13,10 +13,14 @@ from ...cluster.config import ClusterConfig
 from ...store.run.items import Item, ItemTable
 from ..config import SurveyConfig
 from ..pipelines.protocol import Pipeline
+from ..running.schedule import PIECES
 from .calibrate import Calibration
 
 #: Time until the processes of workers begin [s]; what each then takes to be ready is measured.
 START = {"local": 1.0, "threads": 0.0, "runner": 8.0, "tcp": 0.0, "slurm": 15.0}
+#: What a thread waits between units and between tasks: journals on a local disk, the next task
+#: (the gaps that `fmbdask bench overhead` and `bench scaling` show) [s].
+BETWEEN_UNITS, BETWEEN_TASKS = 0.005, 0.03
 #: Workers of a Slurm cluster where the site's file names no number.
 SLURM_WORKERS = 4
 #: Anonymous memory of a worker before its work, where it was not measured [byte].
@@ -150,12 +154,16 @@ def project(
         if unit > longest:
             longest, slowest = unit, kind
         one = sum(
-            c.prepare + -(-regions // slots) * c.region + c.reduce
-            for c, regions in zip(costs, kind.regions, strict=True)
+            c.prepare + -(-count // slots) * c.region + c.reduce
+            for c, count in zip(costs, kind.regions, strict=True)
         )
         chain = max(chain, one)
     tasks = split + max(1, round(small / config.span_seconds)) + 1
-    wall = max(seconds / slots, chain) + START.get(cluster.kind, 0.0) + calibration.start
+    regions = sum(n * kind.units for kind, n in good)
+    units = regions + 2 * sum(n for _, n in good)
+    between = BETWEEN_UNITS * units + BETWEEN_TASKS * (tasks + PIECES * slots)
+    idle = 0.5 * longest if slots > 1 else 0.0  # of a thread while the last units end
+    wall = max((seconds + between) / slots + idle, chain) + START.get(cluster.kind, 0.0) + calibration.start
     jobs = 0
     if cluster.kind == "slurm":
         jobs = -(-slots // (cluster.threads * cluster.processes)) + (
@@ -164,7 +172,7 @@ def project(
     return Projection(
         inputs=len(table),
         bad=len(table.problems),
-        regions=sum(n * kind.units for kind, n in good),
+        regions=regions,
         tasks=tasks,
         nbytes_in=sum(n * kind.nbytes for kind, n in good),
         nbytes_out=sum(n * kind.nbytes_out for kind, n in good),
