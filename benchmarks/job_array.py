@@ -1,6 +1,6 @@
 """The same exposures on the same Slurm: as a survey, and as a job array of `fmbdask ramps detect`.
 
-    flock /tmp/slurm.lock python benchmarks/job_array.py [-o FOLDER] [--exposures 16] [--quick]
+    python benchmarks/job_array.py [-o FOLDER] [--exposures 16] [--quick]
 
 Brings up the small Slurm of the tests, so it wants root on Debian. Both ways have as many processes of one
 thread side by side. Each is done twice: left alone, and with a node that runs some of it killed when a third
