@@ -2,8 +2,9 @@
 
 Anomalies sit in the tail of the scores they are to be told from: taken from the tail itself, their p-values
 would never be small. So the law is fitted where scores are still ordinary, truncated above, and once more
-without the scores that turn out to be no part of it. It has one parameter: anomalies of half a per cent made
-a fitted shape so heavy that nothing was listed.
+without the scores that turn out to be no part of it. Its hazard does not fall and rises at most as a straight
+line: exponential tails and those as light as a normal one's, none with an end. A heavier law, fitted to
+anomalies of half a per cent, would list nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,13 @@ TAIL_FROM, TAIL_TO, TAIL_FIRST = 0.90, 0.995, 0.96
 FEWEST, FEWEST_IN_TAIL = 100, 8
 #: Smallest p-value.
 LEAST = 1e-300
-#: Shape of the tail: nearly exponential; p-values of the highest scores do not all become the smallest.
-SHAPE = 0.02
+#: How fast the hazard of the tail rises, see :class:`Calibration`: what is expected and its spread, of
+#: logarithms of positive scores and of others (log odds decay exponentially), and the values that are tried;
+#: a normal law has about .13.
+RISE_OF_LOGARITHMS, RISE_OF_OTHERS = (0.05, 0.05), (0.0, 0.02)
+RISES = np.linspace(0.0, 0.3, 31)
+#: Excess in scales beyond which p-values are the smallest.
+FURTHEST = 1000.0
 #: Scores that the first law lists at this false discovery rate are left out of the second.
 LEFT_OUT = 0.1
 #: Scores drift if their distribution is further than this from the calibration's, beyond what chance does.
@@ -76,7 +82,8 @@ class Calibration:
     share : float
         Of the scores above the last of them.
     scale, shape : float
-        Of the generalised Pareto law of the excess over the last of them; the shape is :data:`SHAPE`.
+        Of the excess over the last of them, z in scales: it is exceeded with probability
+        exp(-z - shape z^2), so the hazard is 1 + 2 shape z a scale; the shape is at least 0.
     """
 
     count: int
@@ -116,7 +123,8 @@ class Calibration:
         last = self.bulk[-1]
         higher = np.where(values > last, values, last)
         above = (np.log(higher / last) if self.logarithm else higher - last) / self.scale
-        tail = self.share * (1.0 + self.shape * above) ** (-1.0 / self.shape)
+        above = np.minimum(above, FURTHEST)
+        tail = self.share * np.exp(-above * (1.0 + self.shape * above))
         # Equal quantiles are one score of several objects: all of those count as having it or more.
         steps, first = np.unique(self.bulk, return_index=True)
         below = 1.0 - np.interp(values, steps, np.linspace(0.0, TAIL_FROM, len(self.bulk))[first])
@@ -135,7 +143,8 @@ class Calibration:
         left = (1.0 - probability) / self.share
         if left >= 1.0 or probability <= TAIL_FROM:
             return float(np.interp(probability, np.linspace(0.0, TAIL_FROM, len(self.bulk)), self.bulk))
-        above = self.scale * (left**-self.shape - 1.0) / self.shape
+        decay = -np.log(left)
+        above = self.scale * 2.0 * decay / (1.0 + np.sqrt(1.0 + 4.0 * self.shape * decay))
         return float(self.bulk[-1] * np.exp(above) if self.logarithm else self.bulk[-1] + above)
 
     def sigma(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -188,19 +197,27 @@ def _fit(known: NDArray[np.float64], head: tuple[int, float, float, bool], upto:
     end = float(np.quantile(values, upto))
     inside = above[above <= end]
     if len(inside) < FEWEST_IN_TAIL or end <= 0:  # nearly all scores are equal
-        scale = max(float(above.mean()) if len(above) else 0.0, float(values.std()), 1e-9)
+        scale, shape = max(float(above.mean()) if len(above) else 0.0, float(values.std()), 1e-9), 0.0
     else:
-        scale = _truncated(inside, end)
-    return Calibration(*head, bulk, share, scale, SHAPE)
+        scale, shape = _truncated(inside, end, *(RISE_OF_LOGARITHMS if logarithm else RISE_OF_OTHERS))
+    return Calibration(*head, bulk, share, scale, shape)
 
 
-def _truncated(inside: NDArray[np.float64], end: float) -> float:
-    """Scale of an exponential law of which only what is below ``end`` is known, by likelihood."""
-    mean = float(inside.mean())
+def _truncated(
+    inside: NDArray[np.float64], end: float, expected: float, spread: float
+) -> tuple[float, float]:
+    """Scale and shape of a law of which only what is below ``end`` is known, by penalised likelihood."""
+    mean, square = float(inside.mean()), float(np.square(inside).mean())
 
-    def loss(logarithm: float) -> float:
+    def loss(logarithm: float, shape: float) -> float:
         scale = float(np.exp(logarithm)) * mean
-        return float(np.log(scale) + mean / scale + np.log(-np.expm1(-end / scale)))
+        last = end / scale
+        density = np.log1p(2.0 * shape / scale * inside).mean() - mean / scale - shape * square / scale**2
+        return float(np.log(scale) - density + np.log(-np.expm1(-last * (1.0 + shape * last))))
 
-    found = minimize_scalar(loss, bounds=(-1.0, 3.0), method="bounded")
-    return float(np.exp(found.x)) * mean
+    best = (np.inf, mean, 0.0)
+    for shape in RISES:
+        found = minimize_scalar(loss, bounds=(-1.0, 3.0), method="bounded", args=(shape,))
+        penalty = 0.5 * ((shape - expected) / spread) ** 2 / len(inside)
+        best = min(best, (float(found.fun + penalty), float(np.exp(found.x)) * mean, float(shape)))
+    return best[1:]

@@ -1,8 +1,8 @@
-"""Vectors whose energy lies where it does not with others of their own noise and neighbourhood."""
+"""Vectors whose energy lies where it does not in others of their own noise and neighbourhood."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,23 @@ from .surroundings import Local, reference_rows
 
 #: Rows that are measured at a time.
 PART = 2048
+#: Neighbouring components that are taken together.
+BLOCK = 8
+#: Energies above so many times what noise would explain do not count in what is usual, which is never below
+#: the second.
+TRIM, FLOOR = 30.0, 0.02
 
 
 class Contrast(Detector):
     """How unevenly the energy of a vector is spread over the principal components, next to its neighbours.
 
     Each component counts in units of what is ordinary along it. The median over the components beyond the
-    span tells the noise of the object itself: to it are compared the mean energy within the span, the mean
-    beyond, and the largest of one component. With the mean over all components as it is, these are four
-    measures; of the logarithm of each, the median over the nearest objects is subtracted. The score is the
-    log odds against being ordinary by their combined p-values.
+    span tells the noise of the object itself. Of each eight components, how their mean energy usually depends
+    on that noise is learnt, as a straight line: signals do not grow with noise. There are two measures: the
+    largest ratio of such a mean to what is usual at the object's noise; and, beyond the span, the ratio of
+    the mean energy of the half of the components that varies least to that of the other half. Of the
+    logarithm of each, the median over the nearest objects is subtracted. The score is the log odds against
+    being ordinary by their combined p-values.
 
     Noise with heavy tails, brightness that scatters and small clusters of ordinary objects raise distances as
     anomalies do, and hardly change these.
@@ -43,14 +50,23 @@ class Contrast(Detector):
         super().__init__(folds=folds, seed=seed)
         self.basis: Basis | None = None
         self.variances: NDArray[np.float64] | None = None
+        self.usual: NDArray[np.float64] | None = None
         self.local: Local | None = None
 
     def learn(self, summary: Summary, progress: Report | None = None) -> None:
-        """Components of each fold, the variance along each, and the measures of reference objects."""
+        """Components of each fold, what is usual along them, and the measures of reference objects."""
         (modality,) = self.modalities
         self.basis = Basis.learn(summary, modality, progress)
         self.variances = variances(self.basis)
         rows = reference_rows(summary, self.modalities)
+        noise, _, blocks = self._energies(rows)
+        folds = rows.folds(self.folds)
+        self.usual = np.stack(
+            [
+                _usual(noise[own], blocks[own])
+                for own in ((folds != k) | (self.folds == 1) for k in range(self.folds))
+            ]
+        )
         self.local = Local.learn(summary, rows, self.modalities, self._measures(rows))
 
     def score_rows(self, rows: Rows) -> NDArray[np.float64]:
@@ -59,12 +75,13 @@ class Contrast(Detector):
         return self.local.score(rows, self._measures(rows))
 
     def state(self) -> Checkpoint:
-        """Components, variances and reference objects."""
+        """Components, what is usual along them, and reference objects."""
         assert self.basis is not None
         assert self.variances is not None
+        assert self.usual is not None
         assert self.local is not None
-        arrays = {**self.basis.arrays(), "variances": self.variances, **self.local.arrays()}
-        return Checkpoint(self.kind, arrays, {})
+        own = {"variances": self.variances, "usual": self.usual}
+        return Checkpoint(self.kind, {**self.basis.arrays(), **own, **self.local.arrays()}, {})
 
     def restore(self, saved: Checkpoint) -> None:
         """Inverse of :meth:`state`."""
@@ -72,39 +89,55 @@ class Contrast(Detector):
         width = self.widths[modality]
         self.basis = Basis.from_arrays(saved.arrays, modality, self.folds, width)
         self.variances = checked_variances(saved.arrays["variances"], self.folds, width)
+        self.usual = saved.arrays["usual"]
+        if self.usual.shape != (self.folds, 2, -(-width // BLOCK)):
+            raise ValueError(f"energies that are usual have the shape {self.usual.shape}")
         self.local = Local.from_arrays(saved.arrays, self.modalities, self.folds)
 
     def _measures(self, rows: Rows) -> NDArray[np.float64]:
-        """Logarithms of the four measures; (n, 4)."""
+        """Logarithms of both measures; (n, 2)."""
+        assert self.usual is not None
+        noise, half, blocks = self._energies(rows)
+        usual = self.usual[rows.folds(self.folds)]
+        blocks /= usual[:, 0] + noise[:, None] * usual[:, 1]
+        return np.stack([_logarithm(blocks.max(axis=1)), half], axis=1)
+
+    def _energies(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Noise (n,), logarithm of the ratio of the halves beyond the span (n,), energy of blocks (n, B)."""
         assert self.basis is not None
         assert self.variances is not None
         width = self.basis.width
-        cut = min(SPAN, width)
+        cut, span = min(SPAN, width), min(SPAN, width // 2)
         parts = [(first, last) for first, last in ((0, cut), (cut, width)) if last > first]
         found = [self.basis.coordinates(rows, first, last) for first, last in parts]
-        folds, out = rows.folds(self.folds), np.empty((len(rows), 4))
-        scale = (1.0 / self.variances).astype(np.float32)
+        folds, scale = rows.folds(self.folds), (1.0 / self.variances).astype(np.float32)
+        starts = np.arange(0, width, BLOCK)
+        counts = np.diff(np.append(starts, width))
+        noise, half = np.empty(len(rows)), np.zeros(len(rows))
+        blocks = np.empty((len(rows), len(starts)))
         for begin in range(0, len(rows), PART):
             own = slice(begin, begin + PART)
             energy = np.concatenate([c[own] for c in found], axis=1) ** 2 * scale[folds[own]]
-            out[own] = _measures_of(energy, min(SPAN, width // 2))
-        return out
+            blocks[own] = np.add.reduceat(energy, starts, axis=1) / counts
+            beyond = energy[:, span:]
+            noise[own] = np.median(beyond, axis=1)
+            middle = beyond.shape[1] // 2
+            if middle:
+                upper, lower = beyond[:, middle:].mean(axis=1), beyond[:, :middle].mean(axis=1)
+                half[own] = _logarithm(upper) - _logarithm(lower)
+        return noise, half, blocks
 
 
-def _measures_of(energy: NDArray[np.float32], span: int) -> NDArray[np.float64]:
-    """Measures of energies (n, D) with so many components in the span."""
-    tiny = np.float64(1e-30)
-    beyond = energy[:, span:]
-    noise = np.median(beyond, axis=1).astype(np.float64)
-    logs = [
-        np.log(np.maximum(measure.astype(np.float64), tiny))
-        for measure in (
-            energy[:, : max(span, 1)].mean(axis=1),
-            beyond.mean(axis=1),
-            energy.max(axis=1),
-            energy.mean(axis=1),
-        )
-    ]
-    found: NDArray[np.float64] = np.stack(logs, axis=1)
-    found[:, :3] -= np.log(np.maximum(noise, tiny))[:, None]
-    return found
+def _usual(noise: NDArray[np.float64], blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Level and slope of energies (n, B) over the objects' noise (n,), by weighted least squares; (2, B)."""
+    weights = 1.0 / (1.0 + noise) ** 2
+    given = np.stack([np.ones_like(noise), noise], axis=1)
+    energies = np.minimum(blocks, TRIM * (1.0 + noise)[:, None])
+    gram = (given * weights[:, None]).T @ given
+    gram[np.diag_indices(2)] += 1e-9 * np.trace(gram)
+    found = np.linalg.solve(gram, (given * weights[:, None]).T @ energies)
+    return np.asarray(np.maximum(found, FLOOR), np.float64)
+
+
+def _logarithm(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.log(np.maximum(values.astype(np.float64), 1e-30))

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from fmbdask.anomaly import Alignment, Contrast, Cosine, CrossModalSearch, load
+from fmbdask.anomaly.contrast import _usual
 from fmbdask.anomaly.discovery import discoveries
 from fmbdask.anomaly.listing import families_of, nearest_ordinary
 from fmbdask.anomaly.neighbours import Reference, median_of
@@ -66,6 +67,15 @@ def test_few_references_give_few_neighbours() -> None:
 def test_unit_vectors() -> None:
     found = unit(np.array([[3, 4], [0, 0]], np.float32))
     np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+def test_usual_energies_follow_the_noise() -> None:
+    random = np.random.default_rng(4)
+    noise = np.exp(random.normal(0.0, 0.8, 6000))
+    level, slope = np.array([0.9, 0.4, 0.0]), np.array([0.1, 0.6, 1.0])
+    energies = (level + noise[:, None] * slope) * random.gamma(4.0, 0.25, (6000, 3))
+    energies[:12] *= 1000.0
+    np.testing.assert_allclose(_usual(noise, energies), [level, slope], atol=0.1)
 
 
 def test_every_class_is_found(table: xr.Dataset, made: Planted) -> None:
