@@ -24,19 +24,19 @@ class Constants:
     exposure_ratio: float = 1.48
     #: Bytes of the products of an exposure, and files of them (fmbdask survey plan).
     exposure_out: float = 60e6
-    exposure_files: float = 80.0
+    exposure_files: float = 14.0
     #: CPU time of an object of 2 x 768 from summary to score, all detectors that are the default [s]
     #: (fmbdask bench embeddings, benchmarks/detectors.py, benchmarks/flow.py).
     object_cpu: float = 400e-6
     #: Bytes that are kept of an object's scores.
     object_out: float = 100.0
     #: Tasks that a scheduler with its coordinator gets through in a second (bench scaling --mode saturation).
-    tasks_per_second: float = 100.0
+    tasks_per_second: float = 150.0
     #: Work in one task [s] (span_seconds).
     task_seconds: float = 5.0
     #: Records that the coordinator indexes in a second, and bytes that each takes (benchmarks/million.py).
-    marks_per_second: float = 50_000.0
-    record_bytes: float = 500.0
+    marks_per_second: float = 5_000.0
+    record_bytes: float = 430.0
 
 
 EXPOSURES, SHAPE, EDGE = 100_000, (450, 2048, 2048), 128
