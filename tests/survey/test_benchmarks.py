@@ -46,6 +46,22 @@ def test_million(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert re.search(rf"^{name} +\d", printed, re.MULTILINE), printed
 
 
+def test_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run("cost.py", "--cores", "1", "--set", "exposure_cpu=36", capsys=capsys)
+    assert "1,000 core-hours" in printed
+    ramps = printed.split("1e+09 objects")[0]
+    # so few cores that they are what decides
+    assert re.search(r"^ +10 +10 +100\.00 .* cores$", ramps, re.MULTILINE), ramps
+
+
+def test_all_of_them_end_in_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run("all.py", "--quick", "--only", "kernels,cost", "-o", str(tmp_path), capsys=capsys)
+    assert [line.split()[0] for line in printed.splitlines()] == ["kernels", "cost"]
+    rows = pd.read_csv(tmp_path / "summary.csv")
+    assert rows["status"].tolist() == ["done", "done"]
+    assert rows["figure"].str.len().min() > 10
+
+
 @pytest.mark.long
 def test_projection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "projection.csv"
