@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from .errors import ConfigError
 
-#: Objects of a block of an embedding store, counted from object 0: sums over objects are taken block by block,
-#: so that they do not depend on chunks or workers.
+#: Objects of a block of an embedding store, counted from object 0: sums over objects are taken block by
+#: block, so that they do not depend on chunks or workers.
 BLOCK = 4096
 #: Largest chunk in bytes: larger buffers are mapped afresh by the allocator at every use.
 CHUNK_LIMIT = 16 * 2**20

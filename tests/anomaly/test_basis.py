@@ -172,7 +172,8 @@ def test_shifts_along_weak_directions_are_found_by_residuals() -> None:
     for name, detector in detectors.items():
         detector.fit(values)
         limit = detector.threshold(99)
-        assert abs(float((detector.score(values) > limit).mean()) - 0.01) < 0.006
+        # the law of the tail is cautious where the tail is as light as here
+        assert 0.002 < float((detector.score(values) > limit).mean()) < 0.016
         found[name] = float((detector.predict(shifted)[1] == 1).mean())
     assert found["residual"] > 0.95
     assert found["error"] < 0.5

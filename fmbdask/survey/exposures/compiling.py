@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -36,7 +37,8 @@ def compile_kernels() -> bool:
 
     if is_cached(_fit) and is_cached(last):
         return False
-    with _one_by_one(Path(_fit._cache.cache_path)):
+    first: Any = _fit
+    with _one_by_one(Path(first._cache.cache_path)):
         if is_cached(_fit) and is_cached(last):  # another worker of this machine has done it meanwhile
             return False
         for children in ((FITS, REST), (SEARCH,)):
