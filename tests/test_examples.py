@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fmbdask_kernels
+import numpy as np
 import pytest
 
 import fmbdask
@@ -17,6 +18,7 @@ from fmbdask.cli import ramps as ramps_commands
 from fmbdask.cli.templates import write_templates
 from fmbdask.config import read_yaml
 from fmbdask.ramps.simulation import SimulationConfig
+from fmbdask.store.embeddings import EmbeddingWriter, Modality
 from fmbdask.survey.exposures.simulate import simulate_survey
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,8 +41,12 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a simulated exposure at `data/h2rg_0000.fits`."""
+    """Folder with a simulated exposure, `data/h2rg_0000.fits`, and a store of embeddings, `astropt.zarr`."""
     folder = tmp_path_factory.mktemp("examples")
+    random = np.random.default_rng(1)
+    with EmbeddingWriter(folder / "astropt.zarr", [Modality(n, 8) for n in ("image", "spectrum")]) as writer:
+        vectors = {n: random.standard_normal((600, 8), np.float32) for n in ("image", "spectrum")}
+        writer.write(np.arange(600), vectors)
     simulate_survey(SimulationConfig().resized(20, 64, 64), folder / "data", seed=1, workers=1)
     return folder
 
@@ -57,10 +63,10 @@ def test_docstrings(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_readme_python(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data)
     write_templates(data, overwrite=True)
-    (example,) = blocks("python")
     names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert {"ramp", "found", "maps", "plan", "run"} <= set(names)
+    for example in blocks("python"):
+        exec(compile(example, "README.md", "exec"), names)
+    assert {"ramp", "found", "maps", "plan", "run", "detector", "scores", "labels"} <= set(names)
 
 
 def test_readme_settings(tmp_path: Path) -> None:

@@ -157,8 +157,10 @@ def open_embeddings(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Examples
     --------
-    >>> ds = fmbdask.open_embeddings("EMB.zarr")  # doctest: +SKIP
-    >>> ds["image"][ds.valid_image.values].mean("object").compute()  # doctest: +SKIP
+    >>> import fmbdask
+    >>> store = fmbdask.open_embeddings("astropt.zarr")
+    >>> store["image"][store.valid_image.values].mean("object").compute().dims
+    ('image_feature',)
     """
     store = read_store(path)
     dataset = xr.Dataset(

@@ -67,9 +67,8 @@ class EmbeddingWriter:
 
     Examples
     --------
-    >>> with EmbeddingWriter("EMB.zarr", [Modality("image", 768, model="aion")]) as writer:  # doctest: +SKIP
-    ...     for ids, vectors in batches:
-    ...         writer.write(ids, {"image": vectors})
+    >>> with EmbeddingWriter("new.zarr", [Modality("image", 768, model="aion")]) as writer:
+    ...     valid = writer.write([17, 18], {"image": np.ones((2, 768), np.float32)})
     """
 
     def __init__(

@@ -49,7 +49,7 @@ def train_flow(
 
     Examples
     --------
-    >>> models = train_flow("aion.zarr", n_layers=4, hidden_dim=128)  # doctest: +SKIP
+    >>> models = train_flow("astropt.zarr", n_layers=2, hidden_dim=16, epochs=2, overwrite=True)
     """
     chosen = DetectConfig(model_type=model_type, n_layers=n_layers, hidden_dim=hidden_dim, **settings)
     trained = train("flow", stores_of([embeddings_path]), out, chosen, overwrite=overwrite)
@@ -80,7 +80,10 @@ def detect_anomalies(
 
     Examples
     --------
-    >>> scores = detect_anomalies("runs/outliers/models/aion", "aion.zarr")  # doctest: +SKIP
+    >>> models = train_flow("astropt.zarr", n_layers=2, hidden_dim=16, epochs=2, overwrite=True)
+    >>> scores = detect_anomalies(models, "astropt.zarr", overwrite=True)
+    >>> int(scores["rank"].min())
+    1
     """
     stores = stores_of([embeddings_path])
     found = search(stores, out, "outliers", models=model_path, overwrite=overwrite)
@@ -108,7 +111,9 @@ def compute_cosine_mismatch(
 
     Examples
     --------
-    >>> mismatches = compute_cosine_mismatch("astropt.zarr")  # doctest: +SKIP
+    >>> mismatches = compute_cosine_mismatch("astropt.zarr", overwrite=True)
+    >>> list(mismatches)
+    ['object_id', 'cosine_similarity', 'rank', 'p_value']
     """
     found = search(stores_of([embeddings_path]), out, "cosine", overwrite=overwrite)
     return _read(found.lists, "cosine_scores")
