@@ -39,11 +39,14 @@ class Checkpoint:
         Name -> array.
     meta : mapping
         JSON values.
+    parts : mapping
+        Name -> checkpoint of a model that this one is made of, which is kept in a folder of this name in its.
     """
 
     kind: str
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Checkpoint] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -56,6 +59,12 @@ def save_checkpoint(
     OutputExistsError
         If the folder exists and is not to be overwritten.
     """
+    with atomic(Path(folder), overwrite=overwrite) as temporary:
+        _write(temporary, checkpoint)
+    return Path(folder)
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
     from safetensors.numpy import save
 
     content = save({name: np.ascontiguousarray(values) for name, values in checkpoint.arrays.items()})
@@ -64,12 +73,13 @@ def save_checkpoint(
         "layout": LAYOUT,
         "sha256": hashlib.sha256(content).hexdigest(),
         "meta": dict(checkpoint.meta),
+        "parts": list(checkpoint.parts),
     }
-    with atomic(Path(folder), overwrite=overwrite) as temporary:
-        temporary.mkdir(parents=True)
-        (temporary / ARRAYS).write_bytes(content)
-        (temporary / META).write_text(json.dumps(head, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return Path(folder)
+    folder.mkdir(parents=True)
+    (folder / ARRAYS).write_bytes(content)
+    (folder / META).write_text(json.dumps(head, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    for name, part in checkpoint.parts.items():
+        _write(folder / name, part)
 
 
 def load_checkpoint(folder: str | os.PathLike[str], kind: str | None = None) -> Checkpoint:
@@ -87,7 +97,7 @@ def load_checkpoint(folder: str | os.PathLike[str], kind: str | None = None) -> 
         If it is missing, damaged, of a later version, or of another kind.
     """
     path = Path(folder)
-    found, layout, digest, meta = _read_head(path)
+    found, layout, digest, meta, names = _read_head(path)
     if layout != LAYOUT:
         raise InputError(
             f"{path} was written by another version of fmbdask (layout {layout}): train it again"
@@ -102,10 +112,11 @@ def load_checkpoint(folder: str | os.PathLike[str], kind: str | None = None) -> 
         raise InputError(f"{path / ARRAYS} cannot be read ({error.strerror}): check it") from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{path / ARRAYS} is damaged: train the model again or restore it from a copy")
-    return Checkpoint(found, _arrays(path, content), meta)
+    parts = {name: load_checkpoint(path / name) for name in names}
+    return Checkpoint(found, _arrays(path, content), meta, parts)
 
 
-def _read_head(path: Path) -> tuple[str, int, str, dict[str, Any]]:
+def _read_head(path: Path) -> tuple[str, int, str, dict[str, Any], list[str]]:
     """What ``model.json`` says, each of the type it must have."""
     try:
         if (path / META).stat().st_size > MOST_META:
@@ -115,11 +126,14 @@ def _read_head(path: Path) -> tuple[str, int, str, dict[str, Any]]:
         for value, expected in ((kind, str), (layout, int), (digest, str), (meta, dict)):
             if not isinstance(value, expected):
                 raise TypeError(f"{value!r:.40} is no {expected.__name__}")
+        parts = head.get("parts", [])
+        if not (isinstance(parts, list) and all(isinstance(p, str) and p.isidentifier() for p in parts)):
+            raise TypeError(f"{parts!r:.40} are no names of parts")
     except (FileNotFoundError, NotADirectoryError):
         raise _absent(path) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path / META} cannot be read ({error}): train the model again") from None
-    return kind, layout, digest, meta
+    return kind, layout, digest, meta, parts
 
 
 def _arrays(path: Path, content: bytes) -> dict[str, NDArray[Any]]:

@@ -23,7 +23,7 @@ FLOORS = (
     {"survey", "review"},
     {"ramps", "images", "anomaly", "analysis", "viz", "store", "cluster"},
     {"models"},
-    {"config", "regions", "checkpoints"},
+    {"config", "regions", "sequences", "checkpoints"},
     {"atomic"},
     {"fmbdask_kernels", "errors"},
 )

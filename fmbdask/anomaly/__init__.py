@@ -1,71 +1,54 @@
-"""Anomalous objects among embeddings and other vectors: one protocol for all detectors."""
+"""Anomalous objects among embeddings, tables and sequences: one protocol for all detectors."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
+
+from .kinds import KINDS, class_of, load
 
 if TYPE_CHECKING:
     from .alignment import Alignment
+    from .autoencoder import Autoencoder
     from .contrast import Contrast
     from .cosine import Cosine
     from .detector import Detector
+    from .ensemble import Ensemble
+    from .flow import Flow
+    from .isolation_forest import IsolationForest
     from .lazy import scores, skipped
+    from .lstm import Lstm
     from .mahalanobis import Mahalanobis
+    from .neighbours import Neighbours
     from .residual import Residual
     from .search import CrossModalSearch
 
 __all__ = [
     "Alignment",
+    "Autoencoder",
     "Contrast",
     "Cosine",
     "CrossModalSearch",
     "Detector",
+    "Ensemble",
+    "Flow",
+    "IsolationForest",
+    "Lstm",
     "Mahalanobis",
+    "Neighbours",
     "Residual",
+    "class_of",
     "load",
     "scores",
     "skipped",
 ]
 
 #: Public name -> module of this room.
-_MODULES = {
-    "Alignment": "alignment",
-    "Contrast": "contrast",
-    "Cosine": "cosine",
+_MODULES = {name: module for module, name in KINDS.values()} | {
     "CrossModalSearch": "search",
     "Detector": "detector",
-    "Mahalanobis": "mahalanobis",
-    "Residual": "residual",
     "scores": "lazy",
     "skipped": "lazy",
 }
-#: What a saved detector calls itself -> name of its class.
-_KINDS = {
-    "alignment": "Alignment",
-    "contrast": "Contrast",
-    "cosine": "Cosine",
-    "mahalanobis": "Mahalanobis",
-    "residual": "Residual",
-}
-
-
-def load(folder: str | os.PathLike[str]) -> Detector:
-    """Load a saved detector of any kind.
-
-    Raises
-    ------
-    InputError
-        If there is no such model, it is damaged, or it is no detector.
-    """
-    from ..checkpoints import load_checkpoint
-    from ..errors import InputError
-
-    saved = load_checkpoint(folder)
-    if saved.kind not in _KINDS:
-        raise InputError(f"{folder} holds a model of kind {saved.kind}, no detector: give another folder")
-    detector: Detector = __getattr__(_KINDS[saved.kind]).restored(saved, folder)
-    return detector
 
 
 def __getattr__(name: str) -> Any:

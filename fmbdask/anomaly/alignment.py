@@ -46,7 +46,7 @@ class Alignment(Detector):
     """
 
     kind: ClassVar[str] = "alignment"
-    takes: ClassVar[int] = 2
+    takes: int = 2
     uses_moments: ClassVar[bool] = False
 
     def __init__(self, *, model: Model = "mlp", folds: int = 5, seed: int = 0) -> None:

@@ -29,7 +29,7 @@ class Cosine(Detector):
     """
 
     kind: ClassVar[str] = "cosine"
-    takes: ClassVar[int] = 2
+    takes: int = 2
     uses_moments: ClassVar[bool] = False
     by_fold: ClassVar[bool] = False
 

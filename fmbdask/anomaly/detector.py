@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ..errors import InputError
@@ -58,11 +58,13 @@ class Detector(ABC):
     #: What saved models of this family are called.
     kind: ClassVar[str]
     #: Modalities that it takes.
-    takes: ClassVar[int] = 1
+    takes: int = 1
     #: Whether it learns from moments; the sample it always gets.
     uses_moments: ClassVar[bool] = True
     #: Whether a score depends on the fold of an object, or on its key.
     by_fold: ClassVar[bool] = True
+    #: Whether it learns from objects that labels say are anomalous, too; others leave them out.
+    supervised: bool = False
     #: How often moments are taken again without the objects that turned out anomalous.
     reweights: int = 0
 
@@ -104,6 +106,7 @@ class Detector(ABC):
         *,
         modalities: Sequence[str] | None = None,
         group: str | None = None,
+        labels: str | ArrayLike | None = None,
         progress: Report | None = None,
         threads: int | None = None,
     ) -> Self:
@@ -118,6 +121,9 @@ class Detector(ABC):
             Which ones of a store, as many as the detector takes.
         group : str, optional
             Column whose equal values keep objects in one fold (duplicates of one source, say).
+        labels : str or (n,) array, optional
+            Column, or values: 0 ordinary, 1 anomalous, others not known. Objects that are labelled anomalous
+            are left out, unless the detector learns from labels.
         progress : callable, optional
             Called with (done, total, text).
         threads : int, optional
@@ -139,7 +145,7 @@ class Detector(ABC):
             With the number of vectors that are not finite, which are left out, and where numbers of another
             type became float32.
         """
-        objects = Objects.of(data, modalities, group)
+        objects = Objects.of(data, modalities, group, labels)
         self.begin(objects.widths, objects.provenance, group)
         for modality, array in objects.arrays.items():
             if array.dtype != np.float32:
@@ -186,11 +192,14 @@ class Detector(ABC):
     def learn_from(self, summary: Summary, progress: Report | None = None) -> None:
         """Fit to a summary, and calibrate on its sample, whose rows their models never saw.
 
+        Objects that labels say are anomalous never count in the calibration.
+
         Raises
         ------
         InputError
             If there are too few objects with finite vectors.
         """
+        whole, summary = summary, summary.ordinary()
         sample = summary.sample
         count = int(sample.all_valid(self.modalities).sum())
         if count < FEWEST:
@@ -199,7 +208,7 @@ class Detector(ABC):
                 f"{self.kind}: give at least {FEWEST}"
             )
         with one_thread():
-            self.learn(summary, progress)
+            self.learn(whole if self.supervised else summary, progress)
             found = np.empty(len(sample))
             for begin, part in zip(range(0, len(sample), PART), sample.parts(PART), strict=True):
                 found[begin : begin + len(part)] = self.scores_of(part)
@@ -330,6 +339,16 @@ class Detector(ABC):
         OutputExistsError
             If the folder exists and is not to be overwritten.
         """
+        return save_checkpoint(folder, self.checkpoint(), overwrite=overwrite)
+
+    def checkpoint(self) -> Checkpoint:
+        """All that is saved.
+
+        Raises
+        ------
+        InputError
+            If it is not fitted.
+        """
         calibration = self.calibrated()
         own = self.state()
         common = {
@@ -338,7 +357,7 @@ class Detector(ABC):
             "label_threshold": self.label_threshold, "own": dict(own.meta),
         }  # fmt: skip
         arrays = {**own.arrays, **calibration.arrays()}
-        return save_checkpoint(folder, Checkpoint(self.kind, arrays, common), overwrite=overwrite)
+        return Checkpoint(self.kind, arrays, common, own.parts)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -364,9 +383,11 @@ class Detector(ABC):
             limit = meta["label_threshold"]
             made.label_threshold = None if limit is None else float(limit)
             made.rounds = int(meta["rounds"])
-            if set(made.modalities) != set(made.widths) or len(made.widths) != cls.takes:
-                raise ValueError(f"it takes {cls.takes} modalities, not {', '.join(made.widths) or 'none'}")
-            made.restore(Checkpoint(saved.kind, saved.arrays, meta["own"]))
+            if set(made.modalities) != set(made.widths) or not made.widths:
+                raise ValueError(f"it was fitted to {', '.join(made.widths) or 'nothing'}")
+            made.restore(Checkpoint(saved.kind, saved.arrays, meta["own"], saved.parts))
+            if len(made.widths) != made.takes:
+                raise ValueError(f"it takes {made.takes} modalities, not {', '.join(made.widths)}")
             made.calibration = Calibration.from_arrays(saved.arrays)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise InputError(

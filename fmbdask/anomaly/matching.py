@@ -5,11 +5,11 @@ from __future__ import annotations
 import xarray as xr
 
 from ..errors import InputError
-from .objects import UNNAMED, Data, Objects
+from .objects import SEQUENCE, UNNAMED, Data, Objects
 from .protocol import Scorer
 
 #: What must agree where both sides know it.
-SAME = ("model", "weights_sha256")
+SAME = ("model", "weights_sha256", SEQUENCE)
 
 
 def objects_for(detector: Scorer, data: Data) -> Objects:

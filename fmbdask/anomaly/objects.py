@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..regions import BLOCK
+from ..sequences import Shape, flatten
 from .folds import FOLD_SEED, SAMPLE_SEED, keys_of
 from .rows import Rows
 from .summary import piece_of
@@ -24,8 +25,12 @@ from .summary import piece_of
 OBJECT = "object"
 #: What vectors are called that come without a name.
 UNNAMED = "feature"
-#: What belongs to a model about where its vectors came from.
-PROVENANCE = ("model", "version", "weights_sha256", "preprocessing")
+#: Dimension of the steps of a sequence, and the coordinate that says which of them are valid.
+TIME, VALID_TIME = "time", "valid_time"
+#: What belongs to a model about where its vectors came from, and which steps and features they hold if they
+#: are sequences.
+SEQUENCE = "sequence"
+PROVENANCE = ("model", "version", "weights_sha256", "preprocessing", SEQUENCE)
 
 Data = xr.Dataset | xr.DataArray | ArrayLike
 
@@ -46,6 +51,8 @@ class Objects:
         What keeps objects in the same fold.
     provenance : mapping
         Modality -> where its vectors came from.
+    labels : (n,) int8, optional
+        0 ordinary, 1 anomalous, -1 not known.
     """
 
     arrays: Mapping[str, da.Array]
@@ -53,9 +60,15 @@ class Objects:
     known: Mapping[str, NDArray[np.bool_]]
     group: NDArray[Any] | None
     provenance: Mapping[str, Mapping[str, Any]]
+    labels: NDArray[np.int8] | None = None
 
     @staticmethod
-    def of(data: Data, modalities: Sequence[str] | None = None, group: str | None = None) -> Objects:
+    def of(
+        data: Data,
+        modalities: Sequence[str] | None = None,
+        group: str | None = None,
+        labels: str | ArrayLike | None = None,
+    ) -> Objects:
         """Make data uniform.
 
         Parameters
@@ -64,11 +77,16 @@ class Objects:
             An embedding store as :func:`fmbdask.open_embeddings` opens it; one modality of it, or any
             labelled array with the dimension ``object`` first; or (n, width) numbers, whose ids are the
             numbers of the rows. In memory or lazy, in any chunks. Integers and float64 become float32, in
-            which all detectors work.
+            which all detectors work. Sequences have the dimensions (object, time, feature) and a coordinate
+            ``valid_time`` (object, time), or ``valid_time_<modality>``; without it steps that are not finite
+            are not valid. They become vectors, see :mod:`fmbdask.sequences`.
         modalities : sequence of str, optional
             Which ones of a store; all by default.
         group : str, optional
             Coordinate along ``object``: objects of one value are in one fold.
+        labels : str or (n,) array, optional
+            Coordinate along ``object``, or values: 0 or False ordinary, 1 or True anomalous, others not
+            known.
 
         Raises
         ------
@@ -76,16 +94,23 @@ class Objects:
             If there is no such modality or column, or an array is not (object, feature).
         """
         if isinstance(data, xr.Dataset):
-            return _of_store(data, modalities, group)
+            return _of_store(data, modalities, group, labels)
         if not isinstance(data, xr.DataArray):
             values = data if isinstance(data, da.Array) else np.asarray(data)
-            if values.ndim != 2:
-                raise InputError(f"vectors have the shape {values.shape}: give (objects, features)")
-            data = xr.DataArray(values, dims=(OBJECT, UNNAMED), name=UNNAMED)
-        if data.ndim != 2 or data.dims[0] != OBJECT:
-            raise InputError(f"vectors have the dimensions {data.dims}: give (object, feature)")
+            if values.ndim not in (2, 3):
+                raise InputError(
+                    f"vectors have the shape {values.shape}: give (objects, features), or sequences "
+                    "(objects, steps, features)"
+                )
+            dims = (OBJECT, UNNAMED) if values.ndim == 2 else (OBJECT, TIME, UNNAMED)
+            data = xr.DataArray(values, dims=dims, name=UNNAMED)
+        if not _is_modality(data):
+            raise InputError(
+                f"vectors have the dimensions {data.dims}: give (object, feature), or sequences (object, "
+                "time, feature)"
+            )
         name = str(data.name or UNNAMED)
-        return _of_store(data.to_dataset(name=name), modalities or [name], group)
+        return _of_store(data.to_dataset(name=name), modalities or [name], group, labels)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -160,6 +185,7 @@ class Objects:
             {m: usable(v, self.known[m][span]) for m, v in vectors.items()},
             keys_of(self.ids[span], SAMPLE_SEED),
             keys_of(group[span], FOLD_SEED),
+            None if self.labels is None else self.labels[span],
         )
 
 
@@ -200,8 +226,18 @@ def _windows(array: da.Array, cuts: Sequence[int]) -> Iterator[NDArray[np.float3
         yield window
 
 
-def _of_store(data: xr.Dataset, modalities: Sequence[str] | None, group: str | None) -> Objects:
-    there = [str(n) for n, v in data.data_vars.items() if v.ndim == 2 and v.dims[0] == OBJECT]
+def _is_modality(array: xr.DataArray) -> bool:
+    """Whether these are vectors, or sequences, of objects."""
+    return array.dims[:1] == (OBJECT,) and (array.ndim == 2 or (array.ndim == 3 and array.dims[1] == TIME))
+
+
+def _of_store(
+    data: xr.Dataset,
+    modalities: Sequence[str] | None,
+    group: str | None,
+    labels: str | ArrayLike | None = None,
+) -> Objects:
+    there = [str(n) for n, v in data.data_vars.items() if _is_modality(v)]
     names = list(modalities) if modalities is not None else there
     for name in names:
         if name not in there:
@@ -212,9 +248,8 @@ def _of_store(data: xr.Dataset, modalities: Sequence[str] | None, group: str | N
         raise InputError(f"{', '.join(names)} names a modality twice: give each once")
     count = int(data.sizes[OBJECT])
     ids = data["object_id"].values if "object_id" in data.coords else np.arange(count)
-    if group is not None and (group not in data.coords or data[group].dims != (OBJECT,)):
-        known_columns = ", ".join(str(c) for c in data.coords if data[c].dims == (OBJECT,))
-        raise InputError(f"there is no column {group} to group by: this store has {known_columns or 'none'}")
+    groups = None if group is None else _column(data, group, "group by")
+    values = _column(data, labels, "take labels from") if isinstance(labels, str) else labels
     known = {}
     for name in names:
         flag = f"valid_{name}"
@@ -223,19 +258,65 @@ def _of_store(data: xr.Dataset, modalities: Sequence[str] | None, group: str | N
         name: {key: data[name].attrs[key] for key in PROVENANCE if data[name].attrs.get(key)}
         for name in names
     }
-    arrays = {name: _lazy(data[name]) for name in names}
-    return Objects(arrays, ids, known, None if group is None else data[group].values, provenance)
+    arrays = {}
+    for name in names:
+        arrays[name] = _lazy(data[name])
+        if data[name].ndim == 3:
+            provenance[name][SEQUENCE] = str(Shape(*arrays[name].shape[1:]))
+            arrays[name] = _flat(arrays[name], data, name)
+    marks = None if values is None else _labels(values, count)
+    return Objects(arrays, ids, known, groups, provenance, marks)
+
+
+def _column(data: xr.Dataset, name: str, purpose: str) -> NDArray[Any]:
+    """Values along the objects."""
+    if name not in data.coords or data[name].dims != (OBJECT,):
+        columns = ", ".join(str(c) for c in data.coords if data[c].dims == (OBJECT,))
+        raise InputError(f"there is no column {name} to {purpose}: this store has {columns or 'none'}")
+    values: NDArray[Any] = data[name].values
+    return values
+
+
+def _labels(values: ArrayLike, count: int) -> NDArray[np.int8]:
+    """Labels of all objects: 0, 1, or -1 where they are neither."""
+    given = np.asarray(values)
+    if given.shape != (count,) or given.dtype.kind not in "bifu":
+        raise InputError(
+            f"labels are {given.dtype} of shape {given.shape}: give a number for each of {count} objects, 0 "
+            "for an ordinary one, 1 for an anomalous one"
+        )
+    return np.where(given == 1, 1, np.where(given == 0, 0, -1)).astype(np.int8)
+
+
+def _flat(array: da.Array, data: xr.Dataset, name: str) -> da.Array:
+    """Sequences as vectors, lazily."""
+    steps, features = array.shape[1:]
+    array = array.rechunk({1: -1, 2: -1})
+    said = next((c for c in (f"{VALID_TIME}_{name}", VALID_TIME) if c in data.coords), None)
+    inputs: list[Any] = [array, "otf"]
+    if said is not None:
+        valid = data[said]
+        if valid.dims == (TIME,):
+            valid = valid.expand_dims({OBJECT: array.shape[0]})
+        if valid.dims != (OBJECT, TIME):
+            raise InputError(f"{said} has the dimensions {valid.dims}: give (object, time)")
+        inputs += [da.asarray(valid.data).rechunk((array.chunks[0], -1)), "ot"]
+    lazy: da.Array = da.blockwise(
+        flatten, "ow", *inputs, new_axes={"w": Shape(steps, features).width}, concatenate=True,
+        dtype=np.float32, meta=np.empty((0, 0), np.float32),
+    )  # fmt: skip
+    return lazy
 
 
 def _lazy(vectors: xr.DataArray) -> da.Array:
     """A modality as a Dask array; what xarray has not read yet stays unread."""
     if vectors.dtype.kind not in "fiu":
         raise InputError(f"the vectors of {vectors.name} are {vectors.dtype}: give numbers")
-    if not vectors.shape[1]:
+    if not vectors.size and vectors.shape[0]:
         raise InputError(f"the vectors of {vectors.name} have no features: give some")
     array = vectors.variable._data  # .data would read what is lazy
     if isinstance(array, np.ndarray):  # name=False: not named after a hash of all its bytes
-        lazy: da.Array = da.from_array(array, chunks=(BLOCK, -1), name=False)
+        lazy: da.Array = da.from_array(array, chunks=(BLOCK, *(-1,) * (array.ndim - 1)), name=False)
     else:
         lazy = (vectors if vectors.chunks is not None else vectors.chunk({OBJECT: BLOCK})).data
     return lazy

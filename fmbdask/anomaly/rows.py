@@ -37,6 +37,8 @@ class Rows:
         Hash of the object's id, see :func:`~fmbdask.anomaly.folds.keys_of`.
     groups : (n,) uint64
         Hash that decides about the fold: of the id, or of what a user groups objects by.
+    labels : (n,) int8, optional
+        What a user says of the objects that are learnt from: 0 ordinary, 1 anomalous, -1 not known.
     """
 
     start: int
@@ -44,6 +46,7 @@ class Rows:
     valid: Mapping[str, NDArray[np.bool_]]
     keys: NDArray[np.uint64]
     groups: NDArray[np.uint64]
+    labels: NDArray[np.int8] | None = None
     _made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -73,6 +76,7 @@ class Rows:
             {m: v[which] for m, v in self.valid.items()},
             self.keys[which],
             self.groups[which],
+            None if self.labels is None else self.labels[which],
         )
 
     def having(self, modalities: Sequence[str]) -> Rows:
@@ -89,7 +93,12 @@ class Rows:
             {m: v[span] for m, v in self.valid.items()},
             self.keys[span],
             self.groups[span],
+            None if self.labels is None else self.labels[span],
         )
+
+    def ordinary(self) -> NDArray[np.bool_]:
+        """Objects that no label says are anomalous; (n,)."""
+        return np.ones(len(self), bool) if self.labels is None else self.labels != 1
 
     def parts(self, size: int) -> Iterator[Rows]:
         """All objects, so many at a time, without copies."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,6 +57,14 @@ class Summary:
     def without(self, modality: str, fold: int) -> Moments:
         """Moments of all folds but one: what a model of that fold may know."""
         return merge(m for k, m in enumerate(self.moments[modality]) if k != fold or self.folds == 1)
+
+    def ordinary(self) -> Summary:
+        """The same without objects of the sample that labels say are anomalous; moments never hold them."""
+        if self.sample.labels is None:
+            return self
+        return self.made(
+            "ordinary", lambda: replace(self, sample=self.sample.take(self.sample.ordinary()), _made={})
+        )
 
     def made(self, key: Any, make: Callable[[], T]) -> T:
         """What several detectors learn alike (components, say) is made once."""
@@ -125,7 +133,7 @@ def summarise(
     share : float
         Of the objects in the sample, see :func:`sample_share`.
     keep : callable, optional
-        Which objects count in the moments; all by default.
+        Which objects count in the moments; by default all that no label says are anomalous.
     moments : bool
         Whether these are wanted.
     threads : int
@@ -219,6 +227,7 @@ def joined(pieces: list[Rows]) -> Rows:
     vectors = {m: np.empty((count, v.shape[1]), v.dtype) for m, v in first.vectors.items()}
     valid = {m: np.empty(count, bool) for m in first.valid}
     keys, groups = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    labels = None if first.labels is None else np.empty(count, np.int8)
     begin = 0
     pieces.reverse()
     while pieces:
@@ -228,8 +237,10 @@ def joined(pieces: list[Rows]) -> Rows:
             vectors[modality][span] = piece.vectors[modality]
             valid[modality][span] = piece.valid[modality]
         keys[span], groups[span] = piece.keys, piece.groups
+        if labels is not None and piece.labels is not None:
+            labels[span] = piece.labels
         begin += len(piece)
-    return Rows(first.start, vectors, valid, keys, groups)
+    return Rows(first.start, vectors, valid, keys, groups, labels)
 
 
 def _ahead(items: Iterable[T]) -> Iterator[T]:
@@ -243,7 +254,8 @@ def _ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 def _counting(piece: Rows, keep: Keep | None) -> NDArray[np.bool_]:
-    return np.ones(len(piece), bool) if keep is None else keep(piece)
+    ordinary = piece.ordinary()
+    return ordinary if keep is None else ordinary & keep(piece)
 
 
 def _add(

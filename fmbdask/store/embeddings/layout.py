@@ -43,6 +43,8 @@ class Modality:
         What made the vectors; empty where unknown.
     embedding_key : str
         What the vectors were called in the file they were read from; empty where unknown.
+    sequence : str
+        Steps and features of vectors that are sequences (:class:`fmbdask.sequences.Shape`), else empty.
     """
 
     name: str
@@ -52,11 +54,13 @@ class Modality:
     weights_sha256: str = ""
     preprocessing: str = ""
     embedding_key: str = ""
+    sequence: str = ""
 
     @property
     def attrs(self) -> dict[str, str]:
         """Provenance, as the attributes of the variable."""
-        return {key: str(getattr(self, key)) for key in PROVENANCE}
+        told = {key: str(getattr(self, key)) for key in PROVENANCE}
+        return told | ({"sequence": self.sequence} if self.sequence else {})
 
     @property
     def dims(self) -> tuple[str, str]:
@@ -66,7 +70,8 @@ class Modality:
     @classmethod
     def of(cls, name: str, features: int, attrs: Mapping[str, object]) -> Modality:
         """Describe a variable by its attributes."""
-        return cls(name, features, **{key: str(attrs.get(key) or "") for key in PROVENANCE})
+        told = {key: str(attrs.get(key) or "") for key in (*PROVENANCE, "sequence")}
+        return cls(name, features, **told)
 
     def renamed(self, name: str) -> Modality:
         """The same vectors under another name."""

@@ -9,9 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...anomaly.detector import Detector
+from ...anomaly.kinds import class_of
 from ...anomaly.summary import SAMPLE_ROWS
 from ...errors import ConfigError, InputError
-from .models import check_belongs, class_of, load_models
+from .models import check_belongs, load_models
 from .stores import Kept
 
 Fusion = Literal["pvalue", "geo", "min", "avg"]

@@ -4,39 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 
 from ...anomaly.detector import Detector
+from ...anomaly.kinds import class_of
 from ...anomaly.matching import SAME
 from ...checkpoints import META, load_checkpoint
 from ...errors import InputError
 from .stores import Kept
-
-#: Kind of a saved detector -> module of the room of detectors, and class.
-KINDS = {
-    "mahalanobis": ("mahalanobis", "Mahalanobis"),
-    "residual": ("residual", "Residual"),
-    "flow": ("flow", "Flow"),
-    "cosine": ("cosine", "Cosine"),
-    "alignment": ("alignment", "Alignment"),
-    "contrast": ("contrast", "Contrast"),
-}
-
-
-def class_of(kind: str) -> type[Detector]:
-    """Class of detectors of a kind.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    if kind not in KINDS:
-        raise InputError(f"there is no detector of kind {kind}: known are {', '.join(KINDS)}")
-    module, name = KINDS[kind]
-    found: type[Detector] = getattr(import_module(f"fmbdask.anomaly.{module}"), name)
-    return found
 
 
 def check_belongs(detector: Detector, kept: Mapping[str, Kept], where: str) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ...anomaly.detector import Detector, Report
+from ...anomaly.kinds import class_of
 from ...atomic import check_free
 from ...errors import InputError
 from ...store.embeddings import open_embeddings
 from .detecting import DetectConfig, by_model, notes_of, pairs
 from .known import Origin
-from .models import class_of
 from .searching import MODELS, OUT
 from .stores import described, opened
 
