@@ -67,6 +67,9 @@ class Detector(ABC):
     supervised: bool = False
     #: How often moments are taken again without the objects that turned out anomalous.
     reweights: int = 0
+    #: Percentile of ordinary scores above which objects are labelled after a fit, see :meth:`threshold`; none
+    #: where p-values decide.
+    percentile: float | None = None
 
     def __init__(self, *, folds: int = 5, seed: int = 0) -> None:
         if folds < 1:
@@ -215,6 +218,8 @@ class Detector(ABC):
                 if progress is not None:
                     progress(begin + len(part), len(sample), f"{self.kind}: calibration")
         self.calibration = Calibration.fit(found)
+        if self.percentile is not None:
+            self.threshold(self.percentile)
         self.rounds += 1
 
     def scores_of(self, rows: Rows) -> NDArray[np.float64]:
