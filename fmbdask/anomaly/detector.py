@@ -217,7 +217,11 @@ class Detector(ABC):
                 found[begin : begin + len(part)] = self.scores_of(part)
                 if progress is not None:
                     progress(begin + len(part), len(sample), f"{self.kind}: calibration")
-        self.calibration = Calibration.fit(found)
+        self.calibrate(found)
+
+    def calibrate(self, scores: NDArray[np.float64]) -> None:
+        """Say from cross-fitted scores of ordinary objects what is ordinary: the end of every fit."""
+        self.calibration = Calibration.fit(scores)
         if self.percentile is not None:
             self.threshold(self.percentile)
         self.rounds += 1

@@ -264,7 +264,7 @@ def _of_store(
         if data[name].ndim == 3:
             provenance[name][SEQUENCE] = str(Shape(*arrays[name].shape[1:]))
             arrays[name] = _flat(arrays[name], data, name)
-    marks = None if values is None else _labels(values, count)
+    marks = None if values is None else labels_of(values, count)
     return Objects(arrays, ids, known, groups, provenance, marks)
 
 
@@ -277,7 +277,7 @@ def _column(data: xr.Dataset, name: str, purpose: str) -> NDArray[Any]:
     return values
 
 
-def _labels(values: ArrayLike, count: int) -> NDArray[np.int8]:
+def labels_of(values: ArrayLike, count: int) -> NDArray[np.int8]:
     """Labels of all objects: 0, 1, or -1 where they are neither."""
     given = np.asarray(values)
     if given.shape != (count,) or given.dtype.kind not in "bifu":

@@ -118,6 +118,7 @@ def learn_together(
     InputError
         If there are too few objects for one of them.
     """
+    whole, summary = summary, summary.ordinary()
     sample = summary.sample
     for name, detector in detectors.items():
         count = int(sample.all_valid(detector.modalities).sum())
@@ -128,7 +129,7 @@ def learn_together(
             )
     with one_thread():
         for detector in detectors.values():
-            detector.learn(summary, progress)
+            detector.learn(whole if detector.supervised else summary, progress)
         found = {name: np.empty(len(sample)) for name in detectors}
         for begin, part in zip(range(0, len(sample), PART), sample.parts(PART), strict=True):
             for name, detector in detectors.items():
@@ -136,8 +137,7 @@ def learn_together(
             if progress is not None:
                 progress(begin + len(part), len(sample), "calibration")
     for name, detector in detectors.items():
-        detector.calibration = Calibration.fit(found[name])
-        detector.rounds += 1
+        detector.calibrate(found[name])
 
 
 class CrossModalSearch:
