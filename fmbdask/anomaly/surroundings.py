@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .calibration import Calibration
 from .fusion import combine
 from .moments import Moments, merge
-from .neighbours import REFERENCE_ROWS, Reference, median_of
+from .reference import REFERENCE_ROWS, Reference, median_of
 from .rows import Rows, by_tiles
 from .summary import Summary
 
