@@ -1,0 +1,54 @@
+"""Autoencoders: networks that pass vectors through a narrow layer and give them back.
+
+Sources: Rumelhart, Hinton & Williams 1986, Nature 323, 533; Hinton & Salakhutdinov 2006, Science 313, 504.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+#: The last weights begin this much smaller, so that a network begins with what is close to the mean.
+FIRST_STEP = 0.1
+
+
+class DenseAutoencoder(torch.nn.Module):
+    """Dense layers with ReLU between them, to the narrowest and back in the same widths.
+
+    Parameters
+    ----------
+    width : int
+        Features of a vector.
+    layers : sequence of int
+        Widths from the first layer to the narrowest: 128, 64, 32, 16 is width-128-64-32-16-32-64-128-width.
+
+    Examples
+    --------
+    >>> network = DenseAutoencoder(5, (8, 2))
+    >>> [tuple(m.weight.shape) for m in network.maps]
+    [(8, 5), (2, 8), (8, 2), (5, 8)]
+    """
+
+    def __init__(self, width: int, layers: Sequence[int]) -> None:
+        super().__init__()
+        widths = [width, *layers, *list(layers)[-2::-1], width]
+        self.maps = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in pairwise(widths))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw all weights anew (He et al. 2015, arXiv:1502.01852)."""
+        with torch.no_grad():
+            for layer in self.maps:
+                bound = (6.0 / layer.weight.shape[1]) ** 0.5
+                layer.weight.uniform_(-bound, bound, generator=generator)
+                layer.bias.zero_()
+            self.maps[-1].weight.mul_(FIRST_STEP)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Reconstruct vectors (n, width)."""
+        for layer in list(self.maps)[:-1]:
+            vectors = torch.relu_(layer(vectors))
+        found: Tensor = self.maps[-1](vectors)
+        return found
