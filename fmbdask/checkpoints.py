@@ -82,7 +82,20 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         _write(folder / name, part)
 
 
-def load_checkpoint(folder: str | os.PathLike[str], kind: str | None = None) -> Checkpoint:
+def checkpoint_digest(folder: str | os.PathLike[str]) -> str:
+    """Sum over a saved model without parts: sha256 of its ``model.json``, which holds that of its arrays.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it cannot be read.
+    """
+    return hashlib.sha256(_head_of(Path(folder))).hexdigest()
+
+
+def load_checkpoint(
+    folder: str | os.PathLike[str], kind: str | None = None, *, digest: str | None = None
+) -> Checkpoint:
     """Read a model back.
 
     Parameters
@@ -90,14 +103,16 @@ def load_checkpoint(folder: str | os.PathLike[str], kind: str | None = None) -> 
     folder : path
     kind : str, optional
         What it must be.
+    digest : str, optional
+        What :func:`checkpoint_digest` must say of it.
 
     Raises
     ------
     InputError
-        If it is missing, damaged, of a later version, or of another kind.
+        If it is missing, damaged, of a later version, of another kind, or has another digest.
     """
     path = Path(folder)
-    found, layout, digest, meta, names = _read_head(path)
+    found, layout, sum_of_arrays, meta, names = _read_head(path, digest)
     if layout != LAYOUT:
         raise InputError(
             f"{path} was written by another version of fmbdask (layout {layout}): train it again"
@@ -110,18 +125,30 @@ def load_checkpoint(folder: str | os.PathLike[str], kind: str | None = None) -> 
         raise _absent(path) from None
     except OSError as error:
         raise InputError(f"{path / ARRAYS} cannot be read ({error.strerror}): check it") from None
-    if hashlib.sha256(content).hexdigest() != digest:
+    if hashlib.sha256(content).hexdigest() != sum_of_arrays:
         raise InputError(f"{path / ARRAYS} is damaged: train the model again or restore it from a copy")
     parts = {name: load_checkpoint(path / name) for name in names}
     return Checkpoint(found, _arrays(path, content), meta, parts)
 
 
-def _read_head(path: Path) -> tuple[str, int, str, dict[str, Any], list[str]]:
-    """What ``model.json`` says, each of the type it must have."""
+def _head_of(path: Path) -> bytes:
     try:
         if (path / META).stat().st_size > MOST_META:
-            raise ValueError("it is far too large")
-        head = json.loads((path / META).read_text(encoding="utf-8"))
+            raise InputError(f"{path / META} cannot be read (it is far too large): train the model again")
+        return (path / META).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise _absent(path) from None
+    except OSError as error:
+        raise InputError(f"{path / META} cannot be read ({error}): train the model again") from None
+
+
+def _read_head(path: Path, wanted: str | None) -> tuple[str, int, str, dict[str, Any], list[str]]:
+    """What ``model.json`` says, each of the type it must have."""
+    content = _head_of(path)
+    if wanted is not None and hashlib.sha256(content).hexdigest() != wanted:
+        raise InputError(f"{path} holds another model than it did when it was chosen: choose it anew")
+    try:
+        head = json.loads(content)
         kind, layout, digest, meta = (head[key] for key in ("kind", "layout", "sha256", "meta"))
         for value, expected in ((kind, str), (layout, int), (digest, str), (meta, dict)):
             if not isinstance(value, expected):
@@ -129,9 +156,7 @@ def _read_head(path: Path) -> tuple[str, int, str, dict[str, Any], list[str]]:
         parts = head.get("parts", [])
         if not (isinstance(parts, list) and all(isinstance(p, str) and p.isidentifier() for p in parts)):
             raise TypeError(f"{parts!r:.40} are no names of parts")
-    except (FileNotFoundError, NotADirectoryError):
-        raise _absent(path) from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path / META} cannot be read ({error}): train the model again") from None
     return kind, layout, digest, meta, parts
 
