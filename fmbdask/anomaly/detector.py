@@ -212,12 +212,16 @@ class Detector(ABC):
             )
         with one_thread():
             self.learn(whole if self.supervised else summary, progress)
-            found = np.empty(len(sample))
+            found = []
             for begin, part in zip(range(0, len(sample), PART), sample.parts(PART), strict=True):
-                found[begin : begin + len(part)] = self.scores_of(part)
+                found.append(self.to_calibrate(part))
                 if progress is not None:
                     progress(begin + len(part), len(sample), f"{self.kind}: calibration")
-        self.calibrate(found)
+        self.calibrate(np.concatenate(found))
+
+    def to_calibrate(self, rows: Rows) -> NDArray[np.float64]:
+        """What :meth:`calibrate` wants to know of rows of the sample: their scores, (n,)."""
+        return self.scores_of(rows)
 
     def calibrate(self, scores: NDArray[np.float64]) -> None:
         """Say from cross-fitted scores of ordinary objects what is ordinary: the end of every fit."""

@@ -117,4 +117,4 @@ def _score_chunk(detectors: Sequence[Scorer], modalities: Sequence[str], *arrays
         keys, groups = keys_of(arrays[2 * count], SAMPLE_SEED), keys_of(arrays[-1], FOLD_SEED)
     rows = Rows(0, vectors, valid, keys, groups)
     with one_thread():
-        return np.stack([detector.scores_of(rows) for detector in detectors], axis=1)
+        return np.stack([rows.scores_of(detector) for detector in detectors], axis=1)

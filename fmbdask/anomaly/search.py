@@ -130,14 +130,14 @@ def learn_together(
     with one_thread():
         for detector in detectors.values():
             detector.learn(whole if detector.supervised else summary, progress)
-        found = {name: np.empty(len(sample)) for name in detectors}
+        found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in detectors}
         for begin, part in zip(range(0, len(sample), PART), sample.parts(PART), strict=True):
             for name, detector in detectors.items():
-                found[name][begin : begin + len(part)] = detector.scores_of(part)
+                found[name].append(detector.to_calibrate(part))
             if progress is not None:
                 progress(begin + len(part), len(sample), "calibration")
     for name, detector in detectors.items():
-        detector.calibrate(found[name])
+        detector.calibrate(np.concatenate(found[name]))
 
 
 class CrossModalSearch:
