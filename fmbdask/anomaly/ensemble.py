@@ -1,0 +1,329 @@
+"""Several detectors as one: their calibrated p-values combined, calibrated again, and what level that is.
+
+Nothing is scaled by the objects that are being scored. Each member says how improbable its score is for an
+ordinary object, by a calibration on objects that its models never saw, and so does the ensemble: one object
+alone has the level that it has among a million.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ..checkpoints import Checkpoint
+from ..errors import InputError
+from .calibration import Calibration
+from .detector import Detector, Report
+from .kinds import class_of
+from .lazy import scores
+from .levels import NAMES, UNKNOWN, Levels
+from .objects import SEQUENCE, Data
+from .rows import Rows
+from .summary import Summary
+
+#: Members if none are given: of vectors, and of sequences beside or instead of them.
+TABLE = ("autoencoder", "isolation_forest", "neighbours", "mahalanobis")
+SEQUENCES = ("autoencoder", "isolation_forest", "lstm")
+#: Weights where exactly these are the members; others count alike.
+WEIGHTS = {"autoencoder": 0.4, "isolation_forest": 0.3, "lstm": 0.3}
+#: Kinds that want sequences, and kinds that are networks.
+OF_SEQUENCES = ("lstm",)
+NETWORKS = {"autoencoder", "lstm", "flow"}
+#: What an ordinary object's -log10 p is on average.
+EXPECTED = float(np.log10(np.e))
+
+
+class Ensemble(Detector):
+    """Detectors that are combined by the probabilities of their scores.
+
+    The score is the weighted mean of the members' -log10 p less what an ordinary object has on average, so 0
+    is usual and there is no highest one. It is calibrated on objects of the sample that the members' models
+    never saw, whatever the members have to do with each other. An object that lacks a modality of any member,
+    or has one that is not finite, has no score.
+
+    Parameters
+    ----------
+    members : mapping, optional
+        Name -> detector; names can be written as Python names. By default an autoencoder, an isolation
+        forest, nearest neighbours and Mahalanobis distances for vectors, an LSTM network besides where there
+        are sequences, and for sequences alone the network, an autoencoder and an isolation forest. Networks
+        are left out with a warning where torch is not installed.
+    weights : mapping, optional
+        See :meth:`set_weights`. By default all count alike; .4, .3 and .3 where the members are autoencoder,
+        isolation_forest and lstm.
+    levels : Levels, optional
+        How p-values become levels and alerts.
+    folds, seed : int
+        See :class:`~fmbdask.anomaly.detector.Detector`; members have the same folds.
+
+    Attributes
+    ----------
+    members : mapping
+        Name -> detector, fitted with the ensemble; they may be used by themselves. Without any given, known
+        once it is fitted.
+    weights : mapping
+        Name -> weight; they add up to 1.
+
+    Notes
+    -----
+    Sources: Aggarwal & Sathe 2017, Outlier Ensembles (Springer), on combining detectors; Kriegel et al. 2011,
+    Interpreting and Unifying Outlier Scores (SIAM Data Mining, 13), on making scores comparable; Fisher 1932,
+    Statistical Methods for Research Workers, section 21.1, on sums of logarithms of p-values.
+    """
+
+    kind: ClassVar[str] = "ensemble"
+
+    def __init__(
+        self,
+        members: Mapping[str, Detector] | None = None,
+        weights: Mapping[str, float] | None = None,
+        levels: Levels | None = None,
+        *,
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(folds=folds, seed=seed)
+        self.alert_levels = Levels() if levels is None else levels
+        self.default = members is None
+        self.asked = dict(weights or {})
+        self.members: dict[str, Detector] = {}
+        self.weights: dict[str, float] = {}
+        self.terms: NDArray[np.float32] | None = None
+        if members is not None:
+            self._take(members)
+
+    # What operators ask for.
+
+    def set_weights(self, **weights: float) -> Ensemble:
+        """Let members count more or less; after a fit, the calibration follows at once.
+
+        Parameters
+        ----------
+        **weights : float
+            Of members by their names, 0 or more; those that are not named keep theirs. They are scaled to add
+            up to 1. A member of weight 0 is not computed.
+
+        Returns
+        -------
+        Ensemble
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If there is no such member, or a weight is negative, not finite, or none is above 0.
+        """
+        self.weights = self._weighed({**self.weights, **weights})
+        if self.terms is not None:
+            self.calibration = Calibration.fit(self._mean(self.terms))
+            self.label_threshold = None
+        return self
+
+    def levels(self, data: Data) -> xr.DataArray:
+        """Level of each object, lazily.
+
+        Parameters
+        ----------
+        data : Dataset, DataArray or array
+            Objects as for :meth:`score`, or what that returned.
+
+        Returns
+        -------
+        DataArray
+            (object,), in [0, 1]; NaN where there is no score.
+        """
+        found = xr.apply_ufunc(
+            self.alert_levels.score, self.p_value(data), dask="parallelized", output_dtypes=[np.float64]
+        )
+        named: xr.DataArray = found.rename("level")
+        return named
+
+    def alerts(self, data: Data) -> xr.DataArray:
+        """Alert of each object, lazily.
+
+        Parameters
+        ----------
+        data : Dataset, DataArray or array
+            Objects as for :meth:`score`, or what that returned.
+
+        Returns
+        -------
+        DataArray
+            (object,), int8: 0 normal, 1 warning, 2 critical, -1 no score. The attributes ``flag_values`` and
+            ``flag_meanings`` say so, and ``Levels.names`` makes names of them.
+        """
+        found = xr.apply_ufunc(
+            self.alert_levels.codes, self.levels(data), dask="parallelized", output_dtypes=[np.int8]
+        )
+        attrs = {"flag_values": [UNKNOWN, *range(len(NAMES))], "flag_meanings": " ".join(["unknown", *NAMES])}
+        named: xr.DataArray = found.rename("alert").assign_attrs(attrs)
+        return named
+
+    def member_scores(self, data: Data) -> xr.Dataset:
+        """What each member says, lazily.
+
+        Parameters
+        ----------
+        data : Dataset, DataArray or array
+            Objects as for :meth:`score`.
+
+        Returns
+        -------
+        Dataset
+            (object,): ``<name>_score`` and ``<name>_p_value`` of each member.
+        """
+        self.calibrated()
+        found = scores(self.members, data)
+        parts = {}
+        for name, member in self.members.items():
+            parts[f"{name}_score"] = found[name]
+            parts[f"{name}_p_value"] = member.p_value(found[name]).drop_attrs()
+        return xr.Dataset(parts, coords=found.coords)
+
+    # What a family writes.
+
+    def begin(
+        self, widths: Mapping[str, int], provenance: Mapping[str, Mapping[str, Any]], group: str | None
+    ) -> None:
+        """Note what is learnt from, and which member takes what.
+
+        Raises
+        ------
+        InputError
+            If there is more than one modality of vectors, or of sequences.
+        """
+        sequences = [m for m in widths if provenance.get(m, {}).get(SEQUENCE)]
+        vectors = [m for m in widths if m not in sequences]
+        if max(len(sequences), len(vectors)) > 1:
+            raise InputError(
+                f"an ensemble takes one modality of vectors and one of sequences, these are "
+                f"{', '.join(widths)}: name what it is to take"
+            )
+        if self.default:
+            self._take(self._defaults(bool(vectors), bool(sequences)))
+        self.takes = len(widths)
+        super().begin(widths, provenance, group)
+        self.supervised = any(member.supervised for member in self.members.values())
+        self.reweights = max(member.reweights for member in self.members.values())
+        for member in self.members.values():
+            if member.takes == 1:
+                own = (sequences if member.kind in OF_SEQUENCES else vectors) or list(widths)
+            else:
+                own = list(widths)
+            member.begin({m: widths[m] for m in own}, {m: provenance.get(m, {}) for m in own}, group)
+
+    def learn(self, summary: Summary, progress: Report | None = None) -> None:
+        """Fit all members to the same summary."""
+        for member in self.members.values():
+            member.learn(summary if member.supervised else summary.ordinary(), progress)
+
+    def to_calibrate(self, rows: Rows) -> NDArray[np.float64]:
+        """Scores by each member, (n, members): none of them is calibrated yet."""
+        return np.stack([rows.scores_of(member) for member in self.members.values()], axis=1)
+
+    def calibrate(self, scores: NDArray[np.float64]) -> None:
+        """Calibrate the members, and what they say together."""
+        terms = np.empty(scores.shape, np.float32)
+        for place, (name, member) in enumerate(self.members.items()):
+            member.calibrate(scores[:, place])
+            terms[:, place] = self._term(name, scores[:, place])
+        self.terms = terms
+        super().calibrate(self._mean(terms))
+
+    def score_rows(self, rows: Rows) -> NDArray[np.float64]:
+        """Weighted means; (n,)."""
+        terms = np.zeros((len(rows), len(self.members)))
+        for place, (name, member) in enumerate(self.members.items()):
+            if self.weights[name] > 0:
+                terms[:, place] = self._term(name, rows.scores_of(member))
+        return self._mean(terms)
+
+    def scores_of(self, rows: Rows) -> NDArray[np.float64]:
+        """Score rows in memory; members see all of them, so that what they found is shared. (n,)"""
+        found = self.score_rows(rows)
+        found[~rows.all_valid(self.modalities)] = np.nan
+        return found
+
+    def state(self) -> Checkpoint:
+        """Weights, levels, what members said of the sample; the members are parts."""
+        assert self.terms is not None
+        meta = {"weights": self.weights, "levels": self.alert_levels.meta(), "default": self.default}
+        parts = {name: member.checkpoint() for name, member in self.members.items()}
+        return Checkpoint(self.kind, {"terms": self.terms}, meta, parts)
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Inverse of :meth:`state`."""
+        self.default, self.asked = bool(saved.meta["default"]), {}
+        self.alert_levels = Levels.of(saved.meta["levels"])
+        self.members, self.weights, self.terms = {}, {}, None
+        self.takes = len(self.modalities)
+        self._take({n: class_of(p.kind).restored(p, f"part {n}") for n, p in saved.parts.items()})
+        for name, member in self.members.items():
+            if any(self.widths.get(m) != width for m, width in member.widths.items()):
+                raise ValueError(f"{name} was fitted to {', '.join(member.widths)}")
+        self.supervised = any(member.supervised for member in self.members.values())
+        self.reweights = max(member.reweights for member in self.members.values())
+        self.weights = self._weighed({n: float(saved.meta["weights"][n]) for n in self.members})
+        self.terms = saved.arrays["terms"]
+        if self.terms.ndim != 2 or self.terms.shape[1] != len(self.members):
+            raise ValueError(f"what members said of the sample has the shape {self.terms.shape}")
+
+    def _take(self, members: Mapping[str, Detector]) -> None:
+        """Check members, and weigh them."""
+        if not members:
+            raise InputError("an ensemble has no members: give at least one detector")
+        for name, member in members.items():
+            if not str(name).isidentifier():
+                raise InputError(f"{name!r} cannot be the name of a member: give letters and digits only")
+            if isinstance(member, Ensemble):
+                raise InputError(f"{name} is an ensemble itself: give its members")
+            if member.folds != self.folds:
+                raise InputError(
+                    f"{name} has {member.folds} folds and the ensemble {self.folds}: give both the same"
+                )
+        self.members = dict(members)
+        known = WEIGHTS if set(WEIGHTS) == set(members) else dict.fromkeys(members, 1.0)
+        self.weights = self._weighed({**{n: known[n] for n in members}, **self.asked})
+
+    def _weighed(self, weights: Mapping[str, float]) -> dict[str, float]:
+        for name, value in weights.items():
+            if name not in self.members:
+                raise InputError(f"there is no member {name}: known are {', '.join(self.members) or 'none'}")
+            if not (np.isfinite(value) and value >= 0):
+                raise InputError(f"the weight of {name} is {value}: give 0 or more")
+        total = float(sum(weights.values()))
+        if not total > 0:
+            raise InputError("all weights are 0: give at least one member more")
+        return {name: float(value) / total for name, value in weights.items()}
+
+    def _defaults(self, vectors: bool, sequences: bool) -> dict[str, Detector]:
+        from importlib.util import find_spec
+
+        kinds = (*TABLE, *(("lstm",) if sequences else ())) if vectors else SEQUENCES
+        if find_spec("torch") is None and set(kinds) & NETWORKS:
+            absent = [k for k in kinds if k in NETWORKS]
+            warnings.warn(
+                f"torch is not installed: the ensemble has no {' and no '.join(absent)} (pip install "
+                "'fmbdask[models]')",
+                stacklevel=4,
+            )
+            kinds = tuple(k for k in kinds if k not in NETWORKS)
+        return {kind: class_of(kind)(folds=self.folds, seed=self.seed) for kind in kinds}
+
+    def _term(self, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What a member's scores add; (n,)."""
+        found: NDArray[np.float64] = -np.log10(self.members[name].calibrated().p_value(values))
+        return found
+
+    def _mean(self, terms: NDArray[Any]) -> NDArray[np.float64]:
+        """Weighted mean over the members, less what is usual; (n,). Sums have one order for any n."""
+        total = np.zeros(len(terms))
+        for place, name in enumerate(self.members):
+            if self.weights[name] > 0:
+                total += self.weights[name] * terms[:, place].astype(np.float64)
+        return total - EXPECTED
