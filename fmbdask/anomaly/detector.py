@@ -79,6 +79,7 @@ class Detector(ABC):
         self.widths: dict[str, int] = {}
         self.provenance: dict[str, dict[str, Any]] = {}
         self.group: str | None = None
+        self.labels: str | None = None
         self.calibration: Calibration | None = None
         self.label_threshold: float | None = None
         self.rounds = 0
@@ -150,6 +151,7 @@ class Detector(ABC):
         """
         objects = Objects.of(data, modalities, group, labels)
         self.begin(objects.widths, objects.provenance, group)
+        self.labels = labels if isinstance(labels, str) else None
         for modality, array in objects.arrays.items():
             if array.dtype != np.float32:
                 warnings.warn(f"vectors of {modality} are {array.dtype}: taken as float32", stacklevel=2)
@@ -190,7 +192,7 @@ class Detector(ABC):
             )
         self.modalities, self.widths, self.group = tuple(widths), dict(widths), group
         self.provenance = {m: dict(p) for m, p in provenance.items()}
-        self.calibration, self.label_threshold, self.rounds = None, None, 0
+        self.calibration, self.label_threshold, self.rounds, self.labels = None, None, 0, None
 
     def learn_from(self, summary: Summary, progress: Report | None = None) -> None:
         """Fit to a summary, and calibrate on its sample, whose rows their models never saw.
@@ -365,9 +367,9 @@ class Detector(ABC):
         calibration = self.calibrated()
         own = self.state()
         common = {
-            "folds": self.folds, "seed": self.seed, "group": self.group, "widths": self.widths,
-            "modalities": list(self.modalities), "provenance": self.provenance, "rounds": self.rounds,
-            "label_threshold": self.label_threshold, "own": dict(own.meta),
+            "folds": self.folds, "seed": self.seed, "group": self.group, "labels": self.labels,
+            "widths": self.widths, "modalities": list(self.modalities), "provenance": self.provenance,
+            "rounds": self.rounds, "label_threshold": self.label_threshold, "own": dict(own.meta),
         }  # fmt: skip
         arrays = {**own.arrays, **calibration.arrays()}
         return Checkpoint(self.kind, arrays, common, own.parts)
@@ -393,7 +395,7 @@ class Detector(ABC):
             made.modalities = tuple(str(m) for m in meta["modalities"])
             made.widths = {str(m): int(width) for m, width in meta["widths"].items()}
             made.provenance, made.group = {m: dict(p) for m, p in meta["provenance"].items()}, meta["group"]
-            limit = meta["label_threshold"]
+            made.labels, limit = meta.get("labels"), meta["label_threshold"]
             made.label_threshold = None if limit is None else float(limit)
             made.rounds = int(meta["rounds"])
             if set(made.modalities) != set(made.widths) or not made.widths:
