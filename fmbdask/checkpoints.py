@@ -67,7 +67,7 @@ def save_checkpoint(
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
     from safetensors.numpy import save
 
-    content = save({name: np.ascontiguousarray(values) for name, values in checkpoint.arrays.items()})
+    content = save({name: np.asarray(values, order="C") for name, values in checkpoint.arrays.items()})
     head = {
         "kind": checkpoint.kind,
         "layout": LAYOUT,

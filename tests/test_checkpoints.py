@@ -29,6 +29,8 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
         "a": np.arange(6).reshape(2, 3),
         "b": np.array([np.nan, -0.0]),
         "c": np.zeros((0, 3), np.float32),
+        "d": np.array(3, np.int64),
+        "e": np.arange(6).reshape(2, 3).T,
     }
     meta = {"text": "é", "list": [1, None], "deep": {"x": 1.5}}
     save_checkpoint(tmp_path / "x" / "model", Checkpoint("kind", arrays, meta))
