@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ...sequences import Shape
 from .columns import kind_of
 from .layout import ITEM, readable
 from .opening import read_store, sources_of
+from .sources.tables import shown
 
 
 def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -23,9 +25,9 @@ def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         Plain values: ``path``, ``objects``, ``ids`` (integers or text), ``modalities`` (by name:
-        ``features``, ``valid``, ``rows_of_chunk``, ``rows_of_shard``, ``chunk_bytes`` and the
-        provenance), ``columns`` (kind of each), ``sources``, ``bytes`` and ``files`` on disk,
-        ``fmbdask`` and ``layout``.
+        ``features``, ``valid``, ``rows_of_chunk``, ``rows_of_shard``, ``chunk_bytes``, the
+        provenance, and ``sequence``, ``feature_names``, ``units`` where there are such), ``columns`` (kind of
+        each), ``sources``, ``bytes`` and ``files`` on disk, ``fmbdask`` and ``layout``.
 
     Raises
     ------
@@ -61,6 +63,14 @@ def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
+def _width(modality: dict[str, Any]) -> str:
+    """Length of vectors, or steps and features of sequences."""
+    if not modality.get("sequence"):
+        return f"{modality['features']} features"
+    shape = Shape.parse(modality["sequence"])
+    return f"sequences of {shape.steps} steps of {shape.features} feature{'s' * (shape.features > 1)}"
+
+
 def as_text(info: dict[str, Any]) -> str:
     """A description for people."""
     lines = [
@@ -71,13 +81,16 @@ def as_text(info: dict[str, Any]) -> str:
         share = 100 * m["valid"] / max(info["objects"], 1)
         shard = f", shards of {m['rows_of_shard']}" if m["rows_of_shard"] else ""
         lines.append(
-            f"  {name}: {m['features']} features, {m['valid']} valid ({share:.4g} %), chunks of "
+            f"  {name}: {_width(m)}, {m['valid']} valid ({share:.4g} %), chunks of "
             f"{m['rows_of_chunk']} objects ({readable(m['chunk_bytes'])}){shard}"
         )
         told = [
             f"{key} {m[key]}" for key in ("model", "version", "weights_sha256", "preprocessing") if m[key]
         ]
         told += [f"from {m['embedding_key']}"] if m["embedding_key"] else []
+        names = m.get("feature_names", [])
+        told += [f"features {shown(names)}"] if names else []
+        told += [f"in {m['units']}"] if m.get("units") else []
         lines.append(f"    {', '.join(told) or 'of unknown provenance'}")
     others = [f"{n} ({kind})" for n, kind in info["columns"].items() if n != "object_id"]
     lines.append(f"  columns: {', '.join(others) or 'ids only'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ def export_embeddings(
     out : path
         ``.pt``: a list of dictionaries with ``object_id``, 1-D tensors under the keys they were imported
         from (else those the benchmark gives the model), and the columns; a vector or value that is missing is
-        left out. Held in memory whole, as such files are read. ``.parquet``: one row an object, vectors as
-        lists of fixed size, null where missing; written block by block.
+        left out. Held in memory whole, as such files are read; names of features, and which steps a sequence
+        has, are not in it. ``.parquet``: one row an object, vectors as lists of fixed size, null where
+        missing, with all that is known of them as metadata of the field; written block by block.
     overwrite : bool
         Whether a file that is there is replaced.
     progress : callable, optional
@@ -127,8 +129,7 @@ def _to_parquet(dataset: xr.Dataset, out: Path, overwrite: bool, progress: Progr
     kinds = {"i": pa.int64(), "f": pa.float64(), "U": pa.string()}
     fields = [pa.field(name, kinds[column.dtype.kind]) for name, column in columns.items()]
     fields += [
-        pa.field(m.name, pa.list_(pa.float32(), m.features), metadata={k: v for k, v in m.attrs.items() if v})
-        for m in modalities
+        pa.field(m.name, pa.list_(pa.float32(), m.features), metadata=_as_text(m.attrs)) for m in modalities
     ]
     schema = pa.schema(fields, metadata={"fmbdask": json.dumps({"kind": KIND, **_plain(dataset.attrs)})})
     # float32 vectors do not compress; columns are small beside them
@@ -168,6 +169,11 @@ def _columns(dataset: xr.Dataset) -> dict[str, Column]:
     names = [str(n) for n, c in dataset.coords.items() if c.dims == (OBJECT,)]
     kept = [n for n in names if n != "object_id" and not n.startswith("valid_")]
     return {n: np.asarray(dataset[n].values) for n in ["object_id", *kept]}
+
+
+def _as_text(attrs: Mapping[str, Any]) -> dict[str, str]:
+    """Attributes as Parquet keeps them; a list as JSON."""
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in attrs.items() if v}
 
 
 def _default_key(modality: Modality) -> str:

@@ -9,32 +9,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import InputError
 from ...regions import BLOCK
-from ..readers.files import stamp_of
+from ..readers.files import Stamp, stamp_of
 from .columns import refuse_repeated
 from .ids import read_ids
 from .layout import Modality
 from .opening import Store, read_store, sources_of
-from .sources import EmbeddingSource, is_ramp_file, open_source
+from .sources import TABLES, EmbeddingSource, Found, is_ramp_file, open_source
+from .sources.tables import SHOWN
 from .writer import EmbeddingWriter
 
 #: ``progress(done, total, text)``: objects written, of how many, and what is being done.
 Progress = Callable[[int, int, str], None]
 
+#: What the entry of a file in the attribute ``sources`` has if its windows were taken.
+WINDOW = "window"
 #: Files of the benchmark are called after their model.
 MODELS = ("astroclip", "astropt", "aion")
 
 
 @dataclass
 class Tally:
-    """What became of the vectors of one modality."""
+    """What became of the vectors of one modality; ``gaps`` counts cells without a number by named feature."""
 
     features: int
     valid: int = 0
     missing: int = 0
     not_finite: int = 0
     zero: int = 0
+    gaps: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         bad = {"missing": self.missing, "not finite": self.not_finite, "all zero": self.zero}
@@ -72,8 +78,10 @@ def import_embeddings(
     Parameters
     ----------
     path : path
-        A ``.pt`` list of dictionaries, ``.npy``, ``.npz``, Parquet or HDF5. Vectors are stored as they are;
-        those that are missing, not finite or all zero are not valid, and are counted.
+        A ``.pt`` list of dictionaries, ``.npy``, ``.npz``, CSV, Parquet or HDF5. Vectors are stored as they
+        are; those that are missing, not finite or all zero are not valid, and are counted. A table of named
+        columns (CSV, Parquet, or ``.npz`` with X and y) becomes one modality ``features``: all columns of
+        numbers but ids, positions and labels. Its zeros are values; a row with an empty cell is not valid.
     out : path
         The store.
     model, version, preprocessing : str
@@ -81,8 +89,9 @@ def import_embeddings(
     weights : path, optional
         The weights that were used; their sha256 is kept.
     modalities : mapping of str, optional
-        What the file calls the vectors of each modality, a prefix for numbered columns; only these are
-        taken. By default keys of the benchmark and ``embedding_*`` are known, other names stay.
+        What the file calls the vectors of each modality, a prefix for numbered columns, or names of columns
+        with commas between them; only these are taken. By default keys of the benchmark and ``embedding_*``
+        are known, other names stay.
     ids : path, optional
         Ids of the objects, in their order, for a file without: text, CSV, ``.npy`` or Parquet.
     append : bool
@@ -117,21 +126,14 @@ def import_embeddings(
         notes = [note for note in notes if "no object ids" not in note]
     sha256 = "" if weights is None else sha256_of(Path(weights))
     told = {"model": model, "version": version, "weights_sha256": sha256, "preprocessing": preprocessing}
-    wanted = [Modality(m.name, m.features, embedding_key=m.key, **told) for m in source.modalities]
+    wanted = [modality_of(m, told) for m in source.modalities]
     old = read_store(out) if append else None
     if old is not None:
         _check_fits(old, wanted, told, source)
     refuse_repeated(known, str(path), None if old is None else old.column("object_id"))
     stamp = stamp_of(path)
     files: list[Any] = [] if old is None else sources_of(old)
-    files.append(
-        {
-            "path": str(Path(path).absolute()),
-            "bytes": stamp.size,
-            "mtime_ns": stamp.mtime_ns,
-            "objects": len(known),
-        }
-    )
+    files.append(named_source(path, stamp, len(known)))
     tallies = {m.name: Tally(m.features) for m in source.modalities}
     writer = EmbeddingWriter(
         out,
@@ -143,6 +145,7 @@ def import_embeddings(
     )
     with writer:
         _copy(source, known, writer, tallies, progress)
+    notes += [note for tally in tallies.values() for note in told_gaps(tally, str(path))]
     return Imported(Path(out), len(known), writer.objects, tallies, notes)
 
 
@@ -154,6 +157,7 @@ def _copy(
     report: Progress | None,
 ) -> None:
     done = 0
+    names = {m.name: m.feature_names for m in source.modalities}
     for block in source.blocks(BLOCK):
         n = len(next(iter(block.vectors.values())))
         part = slice(done, done + n)
@@ -164,8 +168,11 @@ def _copy(
             there = block.present.get(name)
             present = valid[name] | True if there is None else there
             bad = present & ~valid[name]
-            zero = int((~vectors[bad].any(axis=1)).sum())
             tally = tallies[name]
+            zero = int((~vectors[bad].any(axis=1)).sum())
+            for feature, count in zip(names[name], (~np.isfinite(vectors[bad])).sum(axis=0), strict=False):
+                if count:
+                    tally.gaps[feature] = tally.gaps.get(feature, 0) + int(count)
             tally.valid += int(valid[name].sum())
             tally.missing += int((~present).sum())
             tally.zero += zero
@@ -191,6 +198,13 @@ def _check_fits(old: Store, wanted: list[Modality], told: Mapping[str, str], sou
                 f"{source.path} has vectors of {m.features} numbers for {m.name}, {old.path} of "
                 f"{kept[m.name].features}: append what the same model made"
             )
+        for key, value in m.meaning.items():
+            before = kept[m.name].meaning[key]
+            if value != before:
+                raise InputError(
+                    f"{source.path} has other {key.replace('_', ' ')} of {m.name} than {old.path}: append "
+                    "the same columns, in the same order (--modality NAME=A,B,C)"
+                )
         for key, value in told.items():
             before = getattr(kept[m.name], key)
             if value and value != before:
@@ -198,6 +212,31 @@ def _check_fits(old: Store, wanted: list[Modality], told: Mapping[str, str], sou
                     f"{old.path} was made with {key} {before or 'unknown'}, not {value}: make another "
                     "store and join the two"
                 )
+
+
+def modality_of(found: Found, told: Mapping[str, str]) -> Modality:
+    """A modality of a file as it is stored."""
+    return Modality(
+        found.name, found.features, embedding_key=found.key, sequence=found.sequence,
+        feature_names=found.feature_names, units=found.units, **told,
+    )  # fmt: skip
+
+
+def named_source(path: str | os.PathLike[str], stamp: Stamp, objects: int, **more: Any) -> dict[str, Any]:
+    """A file as an entry of the attribute ``sources``."""
+    told = {"path": str(Path(path).absolute()), "bytes": stamp.size, "mtime_ns": stamp.mtime_ns}
+    return {**told, "objects": objects, **more}
+
+
+def told_gaps(tally: Tally, path: str) -> list[str]:
+    """Say which columns make rows not valid."""
+    if not tally.gaps:
+        return []
+    worst = sorted(tally.gaps, key=lambda name: -tally.gaps[name])
+    told = ", ".join(f"{name} ({tally.gaps[name]})" for name in worst[:SHOWN])
+    more = f" and {len(worst) - SHOWN} other columns" if len(worst) > SHOWN else ""
+    rows = tally.missing + tally.not_finite
+    return [f"{path}: {rows} rows are not valid: cells are empty, or no finite float32, in {told}{more}"]
 
 
 def sha256_of(path: Path) -> str:
@@ -218,14 +257,14 @@ def sha256_of(path: Path) -> str:
 
 
 def find_store(text: str | os.PathLike[str], *, progress: Progress | None = None) -> Path:
-    """Find the store that a path stands for; a ``.pt`` file is imported once, beside itself.
+    """Find the store that a path stands for; a ``.pt`` file or a table is imported once, beside itself.
 
     Parameters
     ----------
     text : path
-        A store, or a ``.pt`` file ``X.pt``, which becomes ``X.zarr``: that is used again while size and time
-        of the file are those it was made from. The model is taken from the name of the file where that holds
-        ``aion``, ``astropt`` or ``astroclip``.
+        A store, or a ``.pt`` file, ``.csv``, ``.tsv``, ``.parquet`` or ``.npz``: ``X.pt`` becomes ``X.zarr``,
+        which is used again while size and time of the file are those it was made from. The model is taken
+        from the name of the file where that holds ``aion``, ``astropt`` or ``astroclip``.
     progress : callable, optional
         Called as ``progress(done, total, text)`` while a file is imported.
 
@@ -242,7 +281,7 @@ def find_store(text: str | os.PathLike[str], *, progress: Progress | None = None
     path = Path(text)
     if path.is_dir():
         return read_store(path).path
-    if path.suffix.lower() in (".pt", ".pth") and path.exists():
+    if path.suffix.lower() in (".pt", ".pth", *TABLES) and path.exists():
         return _beside(path, progress)
     if path.exists():
         if is_ramp_file(path):
@@ -251,11 +290,13 @@ def find_store(text: str | os.PathLike[str], *, progress: Progress | None = None
             f"{path} is no embedding store: make one with `fmbdask embeddings import {path} -o "
             f"{path.with_suffix('.zarr')}`"
         )
-    raise InputError(f"{path} is neither a store nor a .pt file that is there: check the path or the name")
+    raise InputError(
+        f"{path} is neither a store nor a table nor a .pt file that is there: check the path or the name"
+    )
 
 
 def _beside(path: Path, progress: Progress | None) -> Path:
-    """Import a `.pt` file beside itself, unless that was done since it last changed."""
+    """Import a file beside itself, unless that was done since it last changed."""
     store = path.with_suffix(".zarr")
     stamp = stamp_of(path)
     overwrite = False
@@ -265,7 +306,16 @@ def _beside(path: Path, progress: Progress | None) -> Path:
             raise InputError(f"{store} is there and not made from {path} alone: name the store itself")
         if (made_from[0]["bytes"], made_from[0]["mtime_ns"]) == (stamp.size, stamp.mtime_ns):
             return store
+        if WINDOW in made_from[0]:
+            raise InputError(
+                f"{path} has changed since {store} was made of its windows: import it again (--overwrite)"
+            )
         overwrite = True
+    elif not os.access(path.parent, os.W_OK):
+        raise InputError(
+            f"{path.absolute().parent} cannot be written to: `fmbdask embeddings import {path} -o EMB.zarr` "
+            "puts the store elsewhere, and EMB.zarr stands for it"
+        )
     model = next((name for name in MODELS if name in path.stem.lower()), "")
     import_embeddings(path, store, model=model, overwrite=overwrite, progress=progress)
     return store

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ...errors import InputError
 from ...regions import BLOCK, CHUNK_LIMIT
@@ -45,6 +46,11 @@ class Modality:
         What the vectors were called in the file they were read from; empty where unknown.
     sequence : str
         Steps and features of vectors that are sequences (:class:`fmbdask.sequences.Shape`), else empty.
+    feature_names : tuple of str
+        What the numbers of a vector are, or of a step of a sequence; empty for embeddings, whose numbers have
+        no names.
+    units : str
+        Of the numbers, where all have the same; else empty.
     """
 
     name: str
@@ -55,12 +61,24 @@ class Modality:
     preprocessing: str = ""
     embedding_key: str = ""
     sequence: str = ""
+    feature_names: tuple[str, ...] = ()
+    units: str = ""
 
     @property
-    def attrs(self) -> dict[str, str]:
-        """Provenance, as the attributes of the variable."""
-        told = {key: str(getattr(self, key)) for key in PROVENANCE}
-        return told | ({"sequence": self.sequence} if self.sequence else {})
+    def attrs(self) -> dict[str, Any]:
+        """Provenance, and what the numbers are where that is known, as the attributes of the variable."""
+        told: dict[str, Any] = {key: str(getattr(self, key)) for key in PROVENANCE}
+        return told | {key: value for key, value in self.meaning.items() if value}
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the numbers of a vector are: ``sequence``, ``feature_names`` (a list) and ``units``."""
+        return {"sequence": self.sequence, "feature_names": list(self.feature_names), "units": self.units}
+
+    @property
+    def measured(self) -> bool:
+        """Whether zeros are values as good as others: in an embedding a vector of zeros is none."""
+        return bool(self.feature_names or self.sequence)
 
     @property
     def dims(self) -> tuple[str, str]:
@@ -70,8 +88,10 @@ class Modality:
     @classmethod
     def of(cls, name: str, features: int, attrs: Mapping[str, object]) -> Modality:
         """Describe a variable by its attributes."""
-        told = {key: str(attrs.get(key) or "") for key in (*PROVENANCE, "sequence")}
-        return cls(name, features, **told)
+        told = {key: str(attrs.get(key) or "") for key in (*PROVENANCE, "sequence", "units")}
+        names: Any = attrs.get("feature_names")
+        listed = [names] if isinstance(names, str) else names if names is not None else []
+        return cls(name, features, **told, feature_names=tuple(map(str, listed)))
 
     def renamed(self, name: str) -> Modality:
         """The same vectors under another name."""

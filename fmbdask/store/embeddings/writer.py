@@ -191,7 +191,7 @@ class EmbeddingWriter:
         Returns
         -------
         mapping of (n,) bool arrays
-            Which vectors are valid: there, finite, and not all zero.
+            Which vectors are valid: there, finite, and, unless their numbers have names, not all zero.
 
         Raises
         ------
@@ -220,7 +220,7 @@ class EmbeddingWriter:
             there = None if present is None else present.get(m.name)
             if there is not None and not there.all():
                 floats = np.where(there[:, None], floats, np.float32(np.nan))
-            blocks[m.name], valid[m.name] = floats, usable(floats)
+            blocks[m.name], valid[m.name] = floats, usable(floats, m.measured)
         table = {name: as_column(v, name, where) for name, v in (columns or {}).items()}
         check_names(self.modalities, table)
         check_positions(table, ids, where)
@@ -310,12 +310,14 @@ class EmbeddingWriter:
             self._lock = None
 
 
-def usable(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+def usable(vectors: NDArray[np.float32], zeros: bool = False) -> NDArray[np.bool_]:
     """Tell which vectors are finite and not all zero.
 
     Parameters
     ----------
     vectors : (n, features) array
+    zeros : bool
+        Whether vectors of zeros are as good as others.
 
     Returns
     -------
@@ -328,7 +330,7 @@ def usable(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
     doubtful = np.flatnonzero(~valid)
     if len(doubtful):
         rows = vectors[doubtful]
-        valid[doubtful] = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+        valid[doubtful] = np.isfinite(rows).all(axis=1) & (zeros | rows.any(axis=1))
     return valid
 
 

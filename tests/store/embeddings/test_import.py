@@ -453,10 +453,10 @@ def test_a_torch_file_stands_for_the_store_beside_it(tmp_path: Path) -> None:
 
 def test_what_stands_for_no_store_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "a.fits").touch()
-    (tmp_path / "a.npz").touch()
+    (tmp_path / "a.h5").touch()
     with pytest.raises(InputError, match="fmbdask ramps detect"):
         find_store(tmp_path / "a.fits")
-    with pytest.raises(InputError, match=r"import .*a\.npz -o .*a\.zarr"):
-        find_store(tmp_path / "a.npz")
-    with pytest.raises(InputError, match=r"neither a store nor a \.pt file"):
+    with pytest.raises(InputError, match=r"import .*a\.h5 -o .*a\.zarr"):
+        find_store(tmp_path / "a.h5")
+    with pytest.raises(InputError, match=r"neither a store nor a table"):
         find_store("astropt")

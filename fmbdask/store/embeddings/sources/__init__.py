@@ -10,12 +10,15 @@ from ....errors import InputError
 from ...readers.files import stamp_of
 from .protocol import Block, EmbeddingSource, Found
 
-__all__ = ["Block", "EmbeddingSource", "Found", "is_ramp_file", "open_source"]
+__all__ = ["TABLES", "Block", "EmbeddingSource", "Found", "is_ramp_file", "open_source"]
 
 TORCH = (".pt", ".pth")
 NUMPY = (".npy", ".npz")
 PARQUET = (".parquet", ".pq")
+CSV = (".csv", ".tsv")
 HDF5 = (".h5", ".hdf5", ".hdf")
+#: Files that need no word from the user to become a store.
+TABLES = (*CSV, *PARQUET, ".npz")
 RAMPS = (".fits", ".fit", ".fz", ".gz", ".asdf")
 
 
@@ -25,7 +28,7 @@ def open_source(path: str | os.PathLike[str], wanted: Mapping[str, str] | None =
     Parameters
     ----------
     path : path
-        ``.pt``, ``.npy``, ``.npz``, Parquet or HDF5.
+        ``.pt``, ``.npy``, ``.npz``, CSV, Parquet or HDF5.
     wanted : mapping of str, optional
         What the file calls the vectors of each modality; by itself it is found out.
 
@@ -36,7 +39,7 @@ def open_source(path: str | os.PathLike[str], wanted: Mapping[str, str] | None =
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path} is a folder: give a .pt, .npy, .npz, Parquet or HDF5 file")
+        raise InputError(f"{path} is a folder: give a .pt, .npy, .npz, CSV, Parquet or HDF5 file")
     stamp_of(path)
     suffix = path.suffix.lower()
     source: EmbeddingSource = _reader(path, suffix)(path, wanted)
@@ -58,13 +61,17 @@ def _reader(path: Path, suffix: str) -> Callable[[Path, Mapping[str, str] | None
         from .parquet import ParquetTable
 
         return ParquetTable
+    if suffix in CSV:
+        from .csv_table import CsvTable
+
+        return CsvTable
     if suffix in HDF5:
         from .hdf5 import Hdf5Tables
 
         return Hdf5Tables
     if is_ramp_file(path):
         raise InputError(f"{path} is an exposure, not embeddings: use `fmbdask ramps detect`")
-    raise InputError(f"{path} is of no known format: give a .pt, .npy, .npz, .parquet or .h5 file")
+    raise InputError(f"{path} is of no known format: give a .pt, .npy, .npz, .csv, .parquet or .h5 file")
 
 
 def is_ramp_file(path: Path) -> bool:

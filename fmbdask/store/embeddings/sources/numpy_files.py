@@ -1,14 +1,17 @@
-"""Embeddings in `.npy` and `.npz` files: two-dimensional arrays are vectors, one-dimensional ones columns.
+"""`.npy` and `.npz` files: two-dimensional arrays are vectors, one-dimensional ones columns.
+
+An `.npz` with ``X`` (object, feature) and ``y`` (object,) is a table with labels.
 
 Both are read as streams, compressed or not, in the memory of a block.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +22,14 @@ from numpy.typing import NDArray
 from ....errors import InputError
 from ...readers.files import reason
 from ..columns import Column
+from ..layout import readable
 from .protocol import Block, Found, choose, split_columns
+from .tables import FEATURES, LABEL_NAMES, with_label
+
+#: What an archive of a labelled table calls its features; the labels are ``y``.
+TABLE = "X"
+#: What it may call their names.
+NAMES = ("feature_names", "columns", "names")
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,23 @@ class _Member:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fortran: bool
+
+
+def _flat(member: _Member) -> _Member:
+    """Labels that lie in a column, as one axis."""
+    is_column = len(member.shape) == 2 and member.shape[1] == 1
+    return replace(member, shape=member.shape[:1], fortran=False) if is_column else member
+
+
+def _names(single: dict[str, NDArray[Any]], features: int, objects: int) -> tuple[str, ...]:
+    """Names of the features of a table, taken out of the other arrays; x0, x1, ... where it has none."""
+    for name in NAMES:
+        found = single.get(name)
+        if found is not None and len(found) == features and found.dtype.kind in "US":
+            if features != objects:
+                del single[name]
+            return tuple(str(v) for v in found.astype("U"))
+    return tuple(f"x{i}" for i in range(features))
 
 
 def _describe(label: str, opened: Callable[[], IO[bytes]]) -> _Member:
@@ -79,6 +106,7 @@ class NumpyArrays:
             if not wanted or len(wanted) != 1:
                 raise InputError(f"{path} does not say what its vectors are: name them with --modality NAME")
             wanted = dict.fromkeys(wanted, path.stem)
+        members = {n: _flat(m) if n.lower() in LABEL_NAMES else m for n, m in members.items()}
         tables = {name: m for name, m in members.items() if len(m.shape) == 2}
         for name, member in members.items():
             if len(member.shape) > 2 or (name in tables and member.dtype.kind not in "fiu"):
@@ -87,6 +115,8 @@ class NumpyArrays:
                     "(object, feature) of real numbers"
                 )
         chosen = choose(list(tables), wanted, self.path)
+        if not wanted and TABLE in tables:
+            chosen = {FEATURES if key == TABLE else name: key for name, key in chosen.items()}
         self._chosen = {name: tables[key] for name, key in chosen.items()}
         objects = next(iter(self._chosen.values())).shape[0]
         for member in self._chosen.values():
@@ -96,12 +126,18 @@ class NumpyArrays:
                     "each object"
                 )
         single = {n: self._whole(m) for n, m in members.items() if len(m.shape) == 1}
+        names = _names(single, tables[TABLE].shape[1], objects) if TABLE in chosen.values() else ()
         self.ids: Column
         self.ids, self.columns, self.notes = split_columns(single, objects, self.path)
         self.notes += [
             f"{self.path}: {k} was not chosen and was left out" for k in tables if k not in chosen.values()
         ]
-        self.modalities = [Found(n, key, tables[key].shape[1]) for n, key in chosen.items()]
+        if names:
+            self.columns, more = with_label(self.columns, self.path)
+            self.notes += more
+        self.modalities = [
+            Found(n, key, tables[key].shape[1], names if key == TABLE else ()) for n, key in chosen.items()
+        ]
 
     @staticmethod
     def _members(path: Path) -> dict[str, _Member]:
@@ -139,13 +175,19 @@ class NumpyArrays:
                 yield Block({k: np.asarray(v, np.float32) for k, v in vectors.items()})
 
     def _columns_first(self, member: _Member) -> NDArray[Any]:
-        """An array in Fortran order, which only a memory map reads by rows."""
-        if not self.path.endswith(".npy"):
+        """An array in Fortran order: a memory map reads it by rows, out of an archive it is read whole."""
+        if self.path.endswith(".npy"):
+            return np.asarray(np.load(self.path, mmap_mode="r"))
+        import psutil
+
+        needed = math.prod(member.shape) * member.dtype.itemsize
+        free = psutil.virtual_memory().available
+        if 2 * needed > free:
             raise InputError(
-                f"{member.label} lies in Fortran order, which cannot be read by rows: save "
-                "np.ascontiguousarray of it"
+                f"{member.label} lies in Fortran order, for which {readable(2 * needed)} of memory are "
+                f"needed and {readable(free)} are free: save np.ascontiguousarray of it"
             )
-        return np.asarray(np.load(self.path, mmap_mode="r"))
+        return self._whole(member).reshape(member.shape[::-1]).T
 
     @staticmethod
     def _rows(stream: IO[bytes], member: _Member, n: int) -> NDArray[Any]:

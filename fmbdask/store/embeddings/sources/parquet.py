@@ -1,8 +1,8 @@
-"""Embeddings in Parquet: columns of lists or many numbered columns with a prefix, are vectors."""
+"""Parquet: columns of lists, numbered columns with a prefix, or all columns of numbers are vectors."""
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ....errors import InputError
 from ...readers.files import reason
 from ..columns import Column
 from .protocol import Block, Found, choose, split_columns
+from .tables import ROW_NUMBERS, Chosen, as_floats, check_names, choose_columns, text_notes, with_label
 
 
 class ParquetTable:
@@ -24,7 +25,7 @@ class ParquetTable:
     path : path
         The file.
     wanted : mapping of str, optional
-        Column of lists, or prefix of numbered columns, by modality.
+        Column of lists, or columns of numbers, by modality, see :func:`~.tables.choose_columns`.
 
     Raises
     ------
@@ -44,23 +45,17 @@ class ParquetTable:
                 f"{path} cannot be read as Parquet ({reason(error)}): get a fresh copy of it"
             ) from error
         schema = self._file.schema_arrow
-        lists = [
-            f.name
-            for f in schema
-            if (
-                pa.types.is_list(f.type)
-                or pa.types.is_large_list(f.type)
-                or pa.types.is_fixed_size_list(f.type)
-            )
-            and (pa.types.is_floating(f.type.value_type) or pa.types.is_integer(f.type.value_type))
-        ]
-        chosen = choose(lists, wanted, self.path, prefixes=True)
-        self._sources = {n: [key] if key in lists else self._numbered(n, key) for n, key in chosen.items()}
-        taken = {column for columns in self._sources.values() for column in columns}
+        check_names(schema.names, self.path)
+        lists = [f.name for f in schema if _is_vector(f.type)]
+        self._chosen = self._choose(schema, lists, wanted)
+        taken = {column for chosen in self._chosen.values() for column in chosen.columns}
         flat = [
             f.name
             for f in schema
-            if f.name not in taken and f.name not in lists and not pa.types.is_nested(f.type)
+            if f.name not in taken
+            and f.name.lower() not in ROW_NUMBERS
+            and f.name not in lists
+            and not pa.types.is_nested(f.type)
         ]
         objects = self._file.metadata.num_rows
         if not objects:
@@ -68,28 +63,40 @@ class ParquetTable:
         single = {name: self._column(name) for name in flat}
         self.ids: Column
         self.ids, self.columns, self.notes = split_columns(single, objects, self.path)
+        if any(c.named for c in self._chosen.values()):
+            self.columns, more = with_label(self.columns, self.path)
+            self.notes += more
+            self.notes += text_notes(self.columns, self.path)
         self.notes += [
             f"{path}: {n} was not chosen and was left out" for n in schema.names if n not in {*taken, *flat}
         ]
-        self.modalities = [
-            Found(n, chosen[n], len(columns) if columns != [chosen[n]] else self._width(chosen[n]))
-            for n, columns in self._sources.items()
-        ]
+        self.modalities = [self._found(n, c, lists) for n, c in self._chosen.items()]
 
-    def _numbered(self, name: str, prefix: str) -> list[str]:
-        """Columns of a prefix and a number, in the order of their numbers."""
-        found = {
-            int(m[1]): n
-            for n in self._file.schema_arrow.names
-            if (m := re.fullmatch(rf"{re.escape(prefix)}_?(\d+)", n))
-        }
-        order = sorted(found)
-        if not found or order != list(range(order[0], order[0] + len(order))):
-            raise InputError(
-                f"{self.path} has no vectors {prefix} for {name}: neither a column of lists of that name nor "
-                f"consecutive columns {prefix}0, {prefix}1, ..."
-            )
-        return [found[i] for i in order]
+    def _choose(self, schema: Any, lists: list[str], wanted: Mapping[str, str] | None) -> dict[str, Chosen]:
+        """Columns of each modality: one of lists, or some of numbers."""
+        if lists and not wanted:
+            wanted = choose(lists, None, self.path)
+        asked = {n: k for n, k in (wanted or {}).items() if k not in lists}
+        chosen = {n: Chosen(k, (k,), False) for n, k in (wanted or {}).items() if k in lists}
+        if asked or not chosen:
+            numbers = [f.name for f in schema if _is_number(f.type)]
+            others = [n for n in schema.names if n not in numbers and n not in lists]
+            chosen |= choose_columns(numbers, others, asked or None, self.path)
+        return {n: chosen[n] for n in wanted or chosen}
+
+    def _found(self, name: str, chosen: Chosen, lists: list[str]) -> Found:
+        """A modality, with what the field of an exported one says of its numbers."""
+        if chosen.columns[0] not in lists:
+            return Found(name, chosen.key, len(chosen.columns), chosen.columns if chosen.named else ())
+        told = self._file.schema_arrow.field(chosen.key).metadata or {}
+        text = {k.decode(): v.decode("utf-8", "replace") for k, v in told.items()}
+        width = self._width(chosen.key)
+        try:
+            names = tuple(map(str, json.loads(text.get("feature_names", "[]"))))
+        except (ValueError, TypeError):
+            names = ()
+        sequence = text.get("sequence", "")
+        return Found(name, chosen.key, width, names, sequence, text.get("units", ""))
 
     def _column(self, name: str) -> NDArray[Any]:
         """A column of single values, None where there is none."""
@@ -99,6 +106,8 @@ class ParquetTable:
             column = self._file.read(columns=[name], use_threads=False).column(name)
         except (OSError, pa.ArrowException) as error:
             raise self._broken(error) from error
+        if pa.types.is_temporal(column.type):
+            column = column.cast(pa.string())
         if pa.types.is_floating(column.type):
             return np.asarray(column.to_numpy())
         if column.null_count == 0 and (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
@@ -124,18 +133,20 @@ class ParquetTable:
         """Read ``size`` rows at a time; a row without a list is missing."""
         import pyarrow as pa
 
-        columns = [column for group in self._sources.values() for column in group]
+        columns = [column for chosen in self._chosen.values() for column in chosen.columns]
         start = 0
         try:
             for batch in self._file.iter_batches(size, columns=columns, use_threads=False):
                 vectors, present = {}, {}
                 for found in self.modalities:
-                    names = self._sources[found.name]
-                    if names == [found.key]:
+                    names = self._chosen[found.name].columns
+                    if _is_vector(batch.schema.field(names[0]).type):
                         pair = self._lists(batch.column(found.key), found, start)
                     else:
                         pair = _stacked([batch.column(n) for n in names])
-                    vectors[found.name], present[found.name] = pair
+                    vectors[found.name], there = pair
+                    if not self._chosen[found.name].named:
+                        present[found.name] = there
                 start += batch.num_rows
                 yield Block(vectors, present)
         except (OSError, pa.ArrowException) as error:
@@ -163,11 +174,26 @@ class ParquetTable:
         return InputError(f"{self.path} cannot be read ({reason(error)}): get a fresh copy of it")
 
 
+def _is_vector(kind: Any) -> bool:
+    """Whether a column holds lists of numbers."""
+    import pyarrow.types as pt
+
+    of_lists = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
+    return bool(of_lists and (pt.is_floating(kind.value_type) or pt.is_integer(kind.value_type)))
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow.types as pt
+
+    return bool(pt.is_floating(kind) or pt.is_integer(kind) or pt.is_boolean(kind) or pt.is_decimal(kind))
+
+
 def _stacked(columns: list[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Vectors of numbered columns; a row in which nothing is known is missing."""
+    """Vectors of columns of numbers; a row in which nothing is known is missing."""
     there = np.zeros(len(columns[0]), bool)
     vectors = np.empty((len(columns[0]), len(columns)), np.float32)
     for i, column in enumerate(columns):
-        vectors[:, i] = column.to_numpy(zero_copy_only=False)
+        with np.errstate(over="ignore"):
+            vectors[:, i] = as_floats(column)
         there |= np.asarray(column.is_valid())
     return vectors, there

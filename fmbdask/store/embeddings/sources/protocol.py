@@ -28,11 +28,18 @@ POSITION_NAMES = {"ra": ("ra", "ra_deg"), "dec": ("dec", "dec_deg")}
 
 @dataclass(frozen=True)
 class Found:
-    """A modality in a file: its name in the store, what the file calls it, and the length of its vectors."""
+    """A modality in a file: its name in the store, what the file calls it, and the length of its vectors.
+
+    ``feature_names``, ``sequence`` and ``units`` say what the numbers are, as
+    :class:`~fmbdask.store.embeddings.Modality` does.
+    """
 
     name: str
     key: str
     features: int
+    feature_names: tuple[str, ...] = ()
+    sequence: str = ""
+    units: str = ""
 
 
 @dataclass(frozen=True)
