@@ -15,8 +15,10 @@ from .standard import CLIP, Standard, check_scale
 if TYPE_CHECKING:
     import torch
 
+    from ..models.autoencoder import DenseAutoencoder
 
-class Autoencoder(NetworkDetector[Standard]):
+
+class Autoencoder(NetworkDetector[Standard, "DenseAutoencoder"]):
     """Mean square error of the reconstruction of a vector by an autoencoder.
 
     Parameters
@@ -93,8 +95,7 @@ class Autoencoder(NetworkDetector[Standard]):
         with np.errstate(over="ignore"):
             inputs = np.clip(standard(own), -CLIP, CLIP)
         data, validation = (torch.from_numpy(inputs[which]) for which in (~job.held, job.held))
-        network = self.built(standard)
-        network.reset(torch.Generator().manual_seed(job.seed))  # type: ignore[operator]
+        network = self.fresh(standard, job)
 
         def loss(vectors: torch.Tensor) -> torch.Tensor:
             found: torch.Tensor = (network(vectors) - vectors).square().mean(dim=1)
@@ -104,7 +105,7 @@ class Autoencoder(NetworkDetector[Standard]):
         self.keep(standard, network)
         self.training.append(history)
 
-    def build(self, inputs: Standard) -> torch.nn.Module:
+    def build(self, inputs: Standard) -> DenseAutoencoder:
         """The network for so many features."""
         from ..models.autoencoder import DenseAutoencoder
 

@@ -11,20 +11,18 @@ agree is part of every training, see :attr:`Flow.overlap`.
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoints import Checkpoint
 from ..errors import ConfigError, InputError
-from ..models import need
 from ..regions import BLOCK
-from .detector import Detector, Report
+from .detector import Report
 from .moments import Moments, merge
-from .rows import Rows, by_tiles
+from .network import Job, NetworkDetector
 from .shrinkage import floor
 from .summary import Summary
 
@@ -35,18 +33,10 @@ if TYPE_CHECKING:
 
 #: Components are clipped at so many deviations.
 CLIP = 8.0
-#: Score of a row whose density overflows.
-LARGEST = 1e30
-#: Fewest objects of a fit for each component, and of a training.
-OBJECTS_OF_COMPONENT, FEWEST = 10, 100
+#: Fewest objects of a fit for each component.
+OBJECTS_OF_COMPONENT = 10
 #: Arrays of a whitening.
 PARTS = ("mean", "axes", "rest")
-#: Settings that go to the training as they are.
-TRAINING = ("learning_rate", "schedule", "batch", "patience", "weight_decay", "gradient_clip")
-#: Steps of a training, if the number of epochs is not given.
-STEPS = 1200
-
-_opening, _building = threading.Lock(), threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -96,7 +86,7 @@ class Whitening:
         return found
 
 
-class Flow(Detector):
+class Flow(NetworkDetector[Whitening, "AffineFlow"]):
     """Improbable vectors of one modality, by a normalizing flow.
 
     Parameters
@@ -128,8 +118,9 @@ class Flow(Detector):
     """
 
     kind: ClassVar[str] = "flow"
-    #: Components come from the sample, so that a flow is the same whichever detectors learn beside it.
-    uses_moments: ClassVar[bool] = False
+    family: ClassVar[str] = "normalizing flows"
+    single: ClassVar[str] = "a flow"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "zuko")
 
     def __init__(
         self,
@@ -151,28 +142,17 @@ class Flow(Detector):
         weight_decay: float = 1e-5,
         gradient_clip: float = 5.0,
     ) -> None:
-        super().__init__(folds=folds, seed=seed)
-        if folds > 1 and networks < 2:
-            raise ConfigError(f"{networks} networks for {folds} folds cannot leave any out: give 2 or more")
-        if not 0 < validation < 1:
-            raise ConfigError(f"validation is {validation}: give a share of the sample between 0 and 1")
         if components < 2:
             raise ConfigError(f"{components} components are too few for a flow: give 2 or more")
-        self.settings: dict[str, Any] = {
+        settings = {
             "model_type": model_type, "n_layers": n_layers, "hidden_dim": hidden_dim,
-            "components": components, "validation": validation, "learning_rate": learning_rate,
-            "schedule": schedule, "batch": batch, "patience": patience, "weight_decay": weight_decay,
-            "gradient_clip": gradient_clip,
+            "components": components, "learning_rate": learning_rate, "schedule": schedule, "batch": batch,
+            "patience": patience, "weight_decay": weight_decay, "gradient_clip": gradient_clip,
         }  # fmt: skip
-        self.networks, self.epochs, self.device = min(networks, folds), epochs, device
-        self._forget()
-
-    def _forget(self) -> None:
-        #: What happened in the training of each network: losses, and how it compares with Mahalanobis.
-        self.training: list[dict[str, Any]] = []
-        self._whitenings: list[Whitening] = []
-        self._weights: list[dict[str, NDArray[np.float32]]] = []
-        self._opened: tuple[torch.device, list[tuple[AffineFlow, list[Layer]]]] | None = None
+        super().__init__(
+            folds=folds, seed=seed, networks=networks, epochs=epochs, validation=validation, device=device,
+            settings=settings,
+        )  # fmt: skip
 
     @property
     def overlap(self) -> dict[str, float]:
@@ -187,17 +167,10 @@ class Flow(Detector):
         names = ("spearman", "top_percent", "gain")
         return {name: float(np.mean([one[name] for one in self.training])) for name in names}
 
-    def network_of(self, fold: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Network that scores a fold, and was trained without it."""
-        return fold * self.networks // self.folds
-
     def learn(self, summary: Summary, progress: Report | None = None) -> None:
-        """Train all networks on the sample."""
-        need("normalizing flows", "torch", "zuko")
-        self._forget()
+        """Train all networks on the sample, and tell how they compare with Mahalanobis distances."""
+        super().learn(summary, progress)
         (modality,) = self.modalities
-        for number in range(self.networks):
-            self._learn_one(number, modality, summary, progress)
         found = self.overlap
         text = (
             f"flow of {modality}: log p of validation rows {found['gain']:+.2f} over a normal law; against "
@@ -208,138 +181,70 @@ class Flow(Detector):
         else:
             progress(self.networks, self.networks, text)
 
-    def _learn_one(self, number: int, modality: str, summary: Summary, progress: Report | None) -> None:
+    def train_one(self, job: Job) -> None:
+        """Train one flow on principal components."""
         import torch
 
-        from ..models.inference import device_of
-        from ..models.training import Training, train
-
-        wanted, sample = self.settings, summary.sample
-        out = sample.valid[modality] & np.isin(self.network_of(sample.folds(self.folds)), number)
-        use = np.flatnonzero(sample.valid[modality] & ~out if self.networks > 1 else out)
-        if len(use) < FEWEST:
-            raise InputError(
-                f"{len(use)} objects to train a flow of {modality} on are too few: give at least {2 * FEWEST}"
-            )
-        vectors, keys = sample.vectors[modality], sample.keys[use]
+        vectors, use, held = job.vectors, job.use, job.held
+        (modality,) = self.modalities
         moments = merge(Moments.of(vectors[use[i : i + BLOCK]]) for i in range(0, len(use), BLOCK))
-        whitening = Whitening.of(moments, modality, wanted["components"])
+        whitening = Whitening.of(moments, modality, self.settings["components"])
         whitened = np.concatenate([whitening(vectors[use[i : i + BLOCK]]) for i in range(0, len(use), BLOCK)])
-        held = np.zeros(len(use), bool)
-        held[np.argsort(keys, kind="stable")[: max(1, round(wanted["validation"] * len(use)))]] = True
         inside = (np.abs(whitened) <= CLIP).all(axis=1)  # a few rows far out would have all of the gradient
         data, validation = (torch.from_numpy(whitened[which & inside]) for which in (~held, held))
-
-        steps_of_epoch = max(1, len(data) // int(wanted["batch"]))
-        epochs = self.epochs or int(np.clip(STEPS // steps_of_epoch, 5, 100))
-        options = Training(epochs=epochs, **{name: wanted[name] for name in TRAINING})
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        network = self._build(whitened.shape[1])
-        network.reset(torch.Generator().manual_seed(seed))
-        network.to(device_of(self.device))
+        network = self.fresh(whitening, job)
 
         def loss(vectors: torch.Tensor) -> torch.Tensor:
             return -network.log_prob(vectors)
 
-        def tell(done: int, total: int, text: str) -> None:
-            if progress is not None:
-                progress(number * total + done, self.networks * total, f"flow of {modality}: {text}")
+        history = self.train(job, network, (data,), (validation,), loss)
+        self.keep(whitening, network)
+        own = self.scores_by(np.full(int(held.sum()), job.number), vectors[use[held]])
+        self.training.append(history | _compared(own, whitened[held]))
 
-        history = train(network, (data,), (validation,), loss, options, seed=seed, progress=tell)
-        self._whitenings.append(whitening)
-        self._weights.append({name: p.detach().cpu().numpy() for name, p in network.named_parameters()})
-        own = self._scores(np.full(int(held.sum()), number), vectors[use[held]])
-        compared = _compared(own, whitened[held])
-        self.training.append({"rows": len(data), "epochs": epochs, **history.as_dict(), **compared})
+    def score_tile(
+        self,
+        inputs: Whitening,
+        network: tuple[AffineFlow, list[Layer]],
+        tile: NDArray[np.float32],
+        device: torch.device,
+    ) -> NDArray[np.float64]:
+        """-log p of the vectors of a tile; (n,)."""
+        from ..models.inference import apply
 
-    def score_rows(self, rows: Rows) -> NDArray[np.float64]:
-        """-log p of each row under the flow that never saw its fold."""
-        (modality,) = self.modalities
-        return self._scores(self.network_of(rows.folds(self.folds)), rows.vectors[modality])
+        flow, layers = network
+        whitened = inputs(tile)
+        inside = np.clip(whitened, -CLIP, CLIP)
+        logs = apply(lambda batch: flow.log_prob(batch, layers), inside, device)
+        beyond = np.abs(whitened - inside).sum(axis=1, dtype=np.float64)
+        scores: NDArray[np.float64] = CLIP * beyond - logs
+        return scores
 
-    def _scores(self, numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """-log p of vectors (n, width) under the networks of these numbers, in tiles."""
-        need("normalizing flows", "torch", "zuko")
-        from ..models.inference import apply, device_of, one_torch_thread
+    def ready(self, network: AffineFlow) -> tuple[AffineFlow, list[Layer]]:
+        """A flow and its layers, as scoring wants them."""
+        return network, network.layers()
 
-        device = device_of(self.device)
-        opened = self._open(device)
-
-        def density(number: int, tile: NDArray[np.float32]) -> NDArray[np.float64]:
-            network, layers = opened[number]
-            whitened = self._whitenings[number](tile)
-            inside = np.clip(whitened, -CLIP, CLIP)
-            logs = apply(lambda batch: network.log_prob(batch, layers), inside, device)
-            beyond = np.abs(whitened - inside).sum(axis=1, dtype=np.float64)
-            scores: NDArray[np.float64] = CLIP * beyond - logs
-            return scores
-
-        with one_torch_thread(), np.errstate(over="ignore", invalid="ignore"):
-            scores: NDArray[np.float64] = by_tiles([vectors], numbers, self.networks, density)
-        return np.where(np.isfinite(scores), np.minimum(scores, LARGEST), LARGEST)
-
-    def _open(self, device: torch.device) -> list[tuple[AffineFlow, list[Layer]]]:
-        """The networks on a device, built once in a process."""
-        import torch
-
-        with _opening:
-            if (
-                self._opened is None
-                or self._opened[0] != device
-                or len(self._opened[1]) != len(self._weights)
-            ):
-                networks = []
-                for whitening, weights in zip(self._whitenings, self._weights, strict=True):
-                    network = self._build(whitening.axes.shape[1])
-                    with torch.inference_mode():
-                        for name, values in network.named_parameters():
-                            values.copy_(torch.from_numpy(weights[name]))
-                        network.to(device)
-                        networks.append((network, network.layers()))
-                self._opened = (device, networks)
-            return self._opened[1]
-
-    def _build(self, dim: int) -> AffineFlow:
-        import torch
-
+    def build(self, inputs: Whitening) -> AffineFlow:
+        """The flow of so many components."""
         from ..models.flows import build_flow_model
 
-        with _building, torch.random.fork_rng(devices=[]):  # zuko draws weights that are replaced anyhow
-            return build_flow_model(
-                self.settings["model_type"], dim, self.settings["n_layers"], self.settings["hidden_dim"]
-            )
+        return build_flow_model(
+            self.settings["model_type"],
+            inputs.axes.shape[1],
+            self.settings["n_layers"],
+            self.settings["hidden_dim"],
+        )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_opened": None}
+    def arrays_of(self, inputs: Whitening) -> dict[str, NDArray[Any]]:
+        """Mean and axes."""
+        return {"mean": inputs.mean, "axes": inputs.axes, "rest": inputs.rest}
 
-    def state(self) -> Checkpoint:
-        """Settings, transforms, weights, and what happened in the training."""
-        arrays: dict[str, NDArray[Any]] = {}
-        for k, (whitening, weights) in enumerate(zip(self._whitenings, self._weights, strict=True)):
-            arrays |= {f"{k}.mean": whitening.mean, f"{k}.axes": whitening.axes, f"{k}.rest": whitening.rest}
-            arrays |= {f"{k}.network.{name}": values for name, values in weights.items()}
-        options = self.settings | {"networks": self.networks, "epochs": self.epochs}
-        meta = {"options": options, "training": self.training}
-        return Checkpoint(self.kind, arrays, meta)
-
-    def restore(self, saved: Checkpoint) -> None:
-        """Inverse of :meth:`state`."""
-        made = Flow(folds=self.folds, seed=self.seed, **saved.meta["options"])
-        self.settings, self.networks = made.settings, made.networks
-        self.epochs, self.device = made.epochs, made.device
-        self._forget()
-        self.training = [dict(one) for one in saved.meta["training"]]
-        (width,) = self.widths.values()
-        for name, array in saved.arrays.items():
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} is not finite")
-        for k in range(self.networks):
-            mean, axes, rest = (saved.arrays[f"{k}.{name}"] for name in PARTS)
-            if mean.shape != (width,) or axes.shape != (width, *rest.shape):
-                raise ValueError(f"components of {width} features have the shape {axes.shape}")
-            start = f"{k}.network."
-            self._whitenings.append(Whitening(mean, axes, rest))
-            self._weights.append({n[len(start) :]: v for n, v in saved.arrays.items() if n.startswith(start)})
+    def inputs_from(self, arrays: Mapping[str, NDArray[Any]], width: int) -> Whitening:
+        """Inverse of :meth:`arrays_of`."""
+        mean, axes, rest = (arrays[name] for name in PARTS)
+        if mean.shape != (width,) or axes.shape != (width, *rest.shape):
+            raise ValueError(f"components of {width} features have the shape {axes.shape}")
+        return Whitening(mean, axes, rest)
 
 
 def _compared(scores: NDArray[np.float64], whitened: NDArray[np.float32]) -> dict[str, float]:

@@ -21,6 +21,8 @@ from .stepwise import stepwise
 if TYPE_CHECKING:
     import torch
 
+    from ..models.lstm import Network
+
 MODELS = ("forecast", "reconstruction", "supervised")
 #: Fewest sequences of either class that a network learns from.
 LABELLED = 10
@@ -42,7 +44,7 @@ class Inputs:
     scan: Scan | None
 
 
-class Lstm(NetworkDetector[Inputs]):
+class Lstm(NetworkDetector[Inputs, "Network"]):
     """Sequences that an LSTM network does not expect.
 
     Parameters
@@ -171,11 +173,10 @@ class Lstm(NetworkDetector[Inputs]):
         columns = [torch.from_numpy(clipped), torch.from_numpy(valid)]
         if labels is not None:
             columns.append(torch.from_numpy(labels))
-        sets = [[column[torch.from_numpy(which)] for column in columns] for which in (~job.held, job.held)]
-        del values, clipped
-        network = self.built(Inputs(standard, None))
-        network.reset(torch.Generator().manual_seed(job.seed))  # type: ignore[operator]
-        history = self.train(job, network, *sets, self._loss(network, labels))
+        data, validation = ([column[which] for column in columns] for which in (~job.held, job.held))
+        del values, clipped, columns
+        network = self.fresh(Inputs(standard, None), job)
+        history = self.train(job, network, data, validation, self._loss(network, labels))
         self.training.append(history)
         if labels is not None:  # odds as they are among the sequences, not as they were weighed
             with torch.no_grad():
@@ -187,7 +188,7 @@ class Lstm(NetworkDetector[Inputs]):
             errors = self.tiled(numbers, job.vectors[rows], self._errors)
             self._inputs[-1] = Inputs(standard, Scan.of(errors))
 
-    def _loss(self, network: torch.nn.Module, labels: NDArray[np.float32] | None) -> Any:
+    def _loss(self, network: Network, labels: NDArray[np.float32] | None) -> Any:
         import torch
 
         from ..models.lstm import surprise
@@ -203,7 +204,7 @@ class Lstm(NetworkDetector[Inputs]):
 
         return loss
 
-    def build(self, inputs: Inputs) -> torch.nn.Module:
+    def build(self, inputs: Inputs) -> Network:
         """The network for such sequences."""
         from ..models.lstm import Classifier, Forecaster, Reconstructor
 
@@ -313,8 +314,9 @@ def _labelled(job: Job) -> tuple[Job, NDArray[np.float32]]:
         own = order[job.labels[order] == value]
         held[own[: max(1, round(share * len(own)))]] = True
     known = job.labels >= 0
-    own = replace(job, use=job.use[known], held=held[known], labels=job.labels[known], keys=job.keys[known])
-    return own, own.labels.astype(np.float32)
+    labels = job.labels[known]
+    own = replace(job, use=job.use[known], held=held[known], labels=labels, keys=job.keys[known])
+    return own, labels.astype(np.float32)
 
 
 def _weight(labels: NDArray[np.float32]) -> float:

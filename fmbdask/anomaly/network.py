@@ -39,6 +39,7 @@ TRAINING = ("learning_rate", "schedule", "batch", "patience", "weight_decay", "g
 EPOCHS = (5, 100)
 
 T = TypeVar("T")
+N = TypeVar("N", bound="torch.nn.Module")
 _opening, _building = threading.Lock(), threading.Lock()
 
 
@@ -75,8 +76,8 @@ class Job:
     tell: Callable[[int, int, str], None]
 
 
-class NetworkDetector(Detector, Generic[T]):
-    """Scores of one modality by networks that the folds share; ``T`` is what turns vectors into inputs.
+class NetworkDetector(Detector, Generic[T, N]):
+    """Scores of one modality by networks ``N`` that the folds share; ``T`` is what turns vectors into inputs.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ class NetworkDetector(Detector, Generic[T]):
         """Train one network, and :meth:`keep` it."""
 
     @abstractmethod
-    def build(self, inputs: T) -> torch.nn.Module:
+    def build(self, inputs: T) -> N:
         """The network for such inputs, with any weights."""
 
     @abstractmethod
@@ -155,7 +156,7 @@ class NetworkDetector(Detector, Generic[T]):
     def inputs_from(self, arrays: Mapping[str, NDArray[Any]], width: int) -> T:
         """Inverse of :meth:`arrays_of`; raises ValueError or KeyError where these cannot be used."""
 
-    def ready(self, network: torch.nn.Module) -> Any:
+    def ready(self, network: N) -> Any:
         """What scoring wants of a network that is on its device."""
         return network
 
@@ -199,7 +200,7 @@ class NetworkDetector(Detector, Generic[T]):
     def train(
         self,
         job: Job,
-        network: torch.nn.Module,
+        network: N,
         data: Sequence[torch.Tensor],
         validation: Sequence[torch.Tensor],
         loss: Callable[..., torch.Tensor],
@@ -217,7 +218,7 @@ class NetworkDetector(Detector, Generic[T]):
         history: History = train(network, data, validation, loss, options, seed=job.seed, progress=job.tell)
         return {"rows": len(data[0]), "epochs": epochs, **history.as_dict()}
 
-    def keep(self, inputs: T, network: torch.nn.Module) -> None:
+    def keep(self, inputs: T, network: N) -> None:
         """Note a network that has been trained."""
         self._inputs.append(inputs)
         self._weights.append({name: p.detach().cpu().numpy() for name, p in network.named_parameters()})
@@ -281,12 +282,21 @@ class NetworkDetector(Detector, Generic[T]):
                 self._opened = (device, networks)
             return self._opened[1]
 
-    def built(self, inputs: T) -> torch.nn.Module:
+    def built(self, inputs: T) -> N:
         """A new network; the state of torch's own generator stays as it is."""
         import torch
 
         with _building, torch.random.fork_rng(devices=[]):  # layers draw weights that are replaced anyhow
             return self.build(inputs)
+
+    def fresh(self, inputs: T, job: Job) -> N:
+        """A new network with weights drawn for a training."""
+        import torch
+
+        network = self.built(inputs)
+        reset: Any = network.reset
+        reset(torch.Generator().manual_seed(job.seed))
+        return network
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}

@@ -35,7 +35,8 @@ class DenseAutoencoder(torch.nn.Module):
     def __init__(self, width: int, layers: Sequence[int]) -> None:
         super().__init__()
         widths = [width, *layers, *list(layers)[-2::-1], width]
-        self.maps = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in pairwise(widths))
+        self.maps: list[torch.nn.Linear] = [torch.nn.Linear(a, b) for a, b in pairwise(widths)]
+        self.layers = torch.nn.ModuleList(self.maps)  # holds their weights
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw all weights anew (He et al. 2015, arXiv:1502.01852)."""
@@ -48,7 +49,7 @@ class DenseAutoencoder(torch.nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Reconstruct vectors (n, width)."""
-        for layer in list(self.maps)[:-1]:
+        for layer in self.maps[:-1]:
             vectors = torch.relu_(layer(vectors))
         found: Tensor = self.maps[-1](vectors)
         return found

@@ -56,7 +56,7 @@ class Cells(torch.nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs of the last layer, (steps, n, hidden), for (steps, n, inputs)."""
         for layer in self.layers:
-            inputs = layer(inputs)[0]
+            inputs, _ = layer(inputs)
         return inputs
 
 

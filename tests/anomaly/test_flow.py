@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmbdask.anomaly.flow import CLIP, LARGEST, Flow
+from fmbdask.anomaly.flow import CLIP, Flow
+from fmbdask.anomaly.network import LARGEST
 from fmbdask.errors import ConfigError, InputError
 
 from .made import chunked, same_bits, store, vectors
