@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from .atomic import atomic
 from .errors import InputError
 
 META, ARRAYS = "model.json", "arrays.safetensors"
+#: How folders of the states of a training begin.
+STEP = "step-"
 #: Version of the layout of these folders.
 LAYOUT = 1
 #: Most bytes of ``model.json``: what is larger is none.
@@ -129,6 +132,37 @@ def load_checkpoint(
         raise InputError(f"{path / ARRAYS} is damaged: train the model again or restore it from a copy")
     parts = {name: load_checkpoint(path / name) for name in names}
     return Checkpoint(found, _arrays(path, content), meta, parts)
+
+
+def save_step(folder: str | os.PathLike[str], number: int, checkpoint: Checkpoint) -> Path:
+    """Keep the state of a training after a step of it, in place of those before: at any time there is one.
+
+    Parameters
+    ----------
+    folder : path
+        Of this training alone.
+    number : int
+        Grows from step to step.
+    checkpoint : Checkpoint
+    """
+    path = save_checkpoint(Path(folder) / f"{STEP}{number:06d}", checkpoint, overwrite=True)
+    for other in Path(folder).iterdir():
+        left = other.name.startswith(f".{STEP}") and other.name.endswith(".partial")
+        if left or (other.name.startswith(STEP) and other != path):
+            shutil.rmtree(other, ignore_errors=True)
+    return path
+
+
+def load_last_step(folder: str | os.PathLike[str], kind: str) -> Checkpoint | None:
+    """Read the last state that :func:`save_step` kept; None if there is none.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or of another kind.
+    """
+    found = sorted(Path(folder).glob(f"{STEP}*"))
+    return load_checkpoint(found[-1], kind) if found else None
 
 
 def _head_of(path: Path) -> bytes:
