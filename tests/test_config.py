@@ -14,7 +14,7 @@ from fmbdask.errors import ConfigError
 from fmbdask.ramps.config import DetectionConfig
 from fmbdask.ramps.simulation.config import SimulationConfig
 from fmbdask.survey.config import SurveyConfig
-from fmbdask.survey.objects.detecting import DetectConfig
+from fmbdask.survey.objects.settings import DetectConfig
 
 
 class Halo(BaseModel):

@@ -26,7 +26,7 @@ def model_of(section: str) -> type[BaseModel]:
 
         return SimulationConfig
     if section == "detect":
-        from fmbdask.survey.objects.detecting import DetectConfig
+        from fmbdask.survey.objects.settings import DetectConfig
 
         return DetectConfig
     if section == "survey":

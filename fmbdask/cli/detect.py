@@ -1,53 +1,56 @@
-"""`fmbdask detect`: anomalous objects in embedding stores."""
+"""`fmbdask detect`: anomalous objects in tables, embedding stores and sequences."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmbdask.cli.options import (
+    Batch,
+    Components,
+    Config,
+    DeviceOption,
+    Epochs,
+    FlowHidden,
+    FlowLayers,
+    FlowType,
+    Folds,
+    Group,
+    Labels,
+    Modality,
+    ModelName,
+    Overwrite,
+    Rate,
+    Seed,
+    Stores,
+    Threads,
+    given,
+    listed,
+)
 from fmbdask.cli.progress import progress
 from fmbdask.cli.survey import ClusterOption, SlurmOption, Workers, site
-from fmbdask.cli.train import (
-    BatchOption,
-    ComponentsOption,
-    ConfigOption,
-    DeviceOption,
-    EpochsOption,
-    FoldsOption,
-    GroupOption,
-    HiddenOption,
-    LayersOption,
-    ModelName,
-    RateOption,
-    SeedOption,
-    TypeOption,
-    flow,
-)
+from fmbdask.cli.train import flow
 
 if TYPE_CHECKING:
     from fmbdask.survey.objects.detecting import Find
 
 app = typer.Typer(
-    no_args_is_help=True, help="Anomalous objects in embedding stores: outliers, mismatches, both."
+    no_args_is_help=True,
+    help="Anomalous objects in tables, embeddings and sequences: outliers, mismatches, both.",
 )
 
-Stores = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Embedding stores, one a model, or .pt files.", metavar="[EMB.zarr...]"),
-]
 Out = Annotated[
     Path, typer.Option("-o", "--out", help="Folder of the lists; OUT/models holds what was trained.")
 ]
 Models = Annotated[
     Path | None, typer.Option("--models", help="Folder of trained models to use instead of OUT/models.")
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace lists, and models of other settings, that are there.")
+Share = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Least share of its rank in the filtered list.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")]
 #: Where lists go if nothing is said.
 OUT = Path("runs/outliers")
 
@@ -62,31 +65,74 @@ class Fusion(StrEnum):
 
 
 @app.callback()
-def group() -> None:
-    """Anomalous objects in embedding stores: outliers, mismatches, both."""
+def about() -> None:
+    """Anomalous objects in tables, embeddings and sequences: outliers, mismatches, both."""
 
 
 app.command("train", epilog="Example: fmbdask detect train EMB.zarr --layers 8 --hidden 256")(flow)
 
 
-@app.command(epilog="Example: fmbdask detect outliers EMB.zarr -o runs/outliers")
-def outliers(
+@app.command(
+    epilog="Example: fmbdask detect ensemble TABLE.parquet -o OUT --weights autoencoder=2,neighbours=1"
+)
+def ensemble(
+    ctx: typer.Context,
     stores: Stores = None,
     out: Out = OUT,
     model: ModelName = None,
+    modality: Modality = None,
     models: Models = None,
-    config: ConfigOption = None,
-    model_type: TypeOption = None,
-    layers: LayersOption = None,
-    hidden: HiddenOption = None,
-    learning_rate: RateOption = None,
-    components: ComponentsOption = None,
-    epochs: EpochsOption = None,
-    batch: BatchOption = None,
+    config: Config = None,
+    members: Annotated[
+        str | None,
+        typer.Option(
+            help="Families of detectors that vote: autoencoder, isolation_forest, ...", metavar="A,B,..."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="How much each of them says.", metavar="A=WEIGHT,B=WEIGHT,...")
+    ] = None,
     device: DeviceOption = None,
-    folds: FoldsOption = None,
-    seed: SeedOption = None,
-    group_by: GroupOption = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+    cluster: ClusterOption = None,
+    slurm: SlurmOption = False,
+    workers: Workers = None,
+) -> None:
+    """Rank objects by several detectors together, and say how alarming each of them is.
+
+    Trains the detectors if OUT/models has none of this table or store. Writes ensemble_scores_<model>.csv:
+    object_id, ensemble_score, level (0 to 1), alert (normal, warning, critical), label (1 anomalous, 0 not,
+    -1 no score), p_value, rank, and the score and p-value of each detector.
+    """
+    search("ensemble", ctx)
+
+
+@app.command(epilog="Example: fmbdask detect outliers EMB.zarr -o runs/outliers")
+def outliers(
+    ctx: typer.Context,
+    stores: Stores = None,
+    out: Out = OUT,
+    model: ModelName = None,
+    modality: Modality = None,
+    models: Models = None,
+    config: Config = None,
+    model_type: FlowType = None,
+    n_layers: FlowLayers = None,
+    hidden_dim: FlowHidden = None,
+    learning_rate: Rate = None,
+    components: Components = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    device: DeviceOption = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
     cluster: ClusterOption = None,
@@ -98,33 +144,17 @@ def outliers(
     Trains the flows if OUT/models has none for this store. Writes anomaly_scores_<model>.csv: object_id,
     embedding_key, log_prob, neg_log_prob, anomaly_sigma, rank (1 = most anomalous of the key), p_value.
     """
-    flags = {
-        "model_type": model_type, "n_layers": layers, "hidden_dim": hidden, "learning_rate": learning_rate,
-        "components": components, "epochs": epochs, "batch": batch, "device": device, "folds": folds,
-        "seed": seed, "group": group_by,
-    }  # fmt: skip
-    search(
-        "outliers",
-        stores,
-        model,
-        out,
-        config,
-        flags,
-        models,
-        overwrite,
-        threads,
-        site(cluster, slurm),
-        workers,
-    )
+    search("outliers", ctx)
 
 
 @app.command(epilog="Example: fmbdask detect cosine EMB.zarr -o runs/outliers")
 def cosine(
+    ctx: typer.Context,
     stores: Stores = None,
     out: Out = OUT,
     model: ModelName = None,
     models: Models = None,
-    config: ConfigOption = None,
+    config: Config = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
     cluster: ClusterOption = None,
@@ -135,18 +165,17 @@ def cosine(
 
     Writes cosine_scores_<model>.csv: object_id, cosine_similarity, rank (1 = lowest), p_value.
     """
-    search(
-        "cosine", stores, model, out, config, {}, models, overwrite, threads, site(cluster, slurm), workers
-    )
+    search("cosine", ctx)
 
 
 @app.command(epilog="Example: fmbdask detect multimodal EMB.zarr -o runs/outliers --fusion pvalue --fdr 0.1")
 def multimodal(
+    ctx: typer.Context,
     stores: Stores = None,
     out: Out = OUT,
     model: ModelName = None,
     models: Models = None,
-    config: ConfigOption = None,
+    config: Config = None,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Objects of the ranked lists; 200 by default.")
     ] = None,
@@ -157,18 +186,13 @@ def multimodal(
         float | None,
         typer.Option(help="False discovery rate of the filtered list of p-values; 0.1 by default."),
     ] = None,
-    t_img: Annotated[
-        float | None, typer.Option("--t-img", min=0, max=1, help="Least p_img in the filtered list.")
-    ] = None,
-    t_spec: Annotated[
-        float | None, typer.Option("--t-spec", min=0, max=1, help="Least p_spec in the filtered list.")
-    ] = None,
-    t_mis: Annotated[
-        float | None, typer.Option("--t-mis", min=0, max=1, help="Least p_mis in the filtered list.")
-    ] = None,
-    folds: FoldsOption = None,
-    seed: SeedOption = None,
-    group_by: GroupOption = None,
+    t_img: Share = None,
+    t_spec: Share = None,
+    t_mis: Share = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
     cluster: ClusterOption = None,
@@ -181,27 +205,12 @@ def multimodal(
     are trained. Without a store, those of OUT/models are meant. Writes multimodal/all_scores.csv,
     multimodal/ranked/top<K>_<model>_<fusion>.csv and multimodal/filtered/.
     """
-    flags = {
-        "top_k": top_k, "fusion": None if fusion is None else fusion.value, "fdr": fdr, "t_img": t_img,
-        "t_spec": t_spec, "t_mis": t_mis, "folds": folds, "seed": seed, "group": group_by,
-    }  # fmt: skip
-    search(
-        "multimodal",
-        stores,
-        model,
-        out,
-        config,
-        flags,
-        models,
-        overwrite,
-        threads,
-        site(cluster, slurm),
-        workers,
-    )
+    search("multimodal", ctx)
 
 
 @app.command(epilog="Example: fmbdask detect score EMB.zarr --models MODELS -o OUT")
 def score(
+    ctx: typer.Context,
     models: Annotated[Path, typer.Option("--models", help="Folder of trained models.")],
     stores: Stores = None,
     out: Out = OUT,
@@ -212,50 +221,64 @@ def score(
     slurm: SlurmOption = False,
     workers: Workers = None,
 ) -> None:
-    """Score a store, a new release say, with models that are trained, and warn if its scores drift.
+    """Score a table or a store, a new release say, with models that are trained, and warn if scores drift.
 
     Writes scores_<model>.csv: object_id, detector, embedding_key, score, anomaly_sigma, rank, p_value.
     """
-    where = site(cluster, slurm)
-    search("scores", stores, model, out, None, {}, models, overwrite, threads, where, workers)
+    search("scores", ctx)
 
 
-def search(
-    find: Find,
-    stores: list[Path] | None,
-    model: list[str] | None,
-    out: Path,
-    config: Path | None,
-    flags: dict[str, Any],
-    models: Path | None,
-    overwrite: bool,
-    threads: int | None,
-    cluster: str | None,
-    workers: int | None,
-) -> None:
-    """Do a search, and say what was written and what is to be known of it."""
+def search(find: Find, ctx: typer.Context) -> None:
+    """Do a search as the options of a command say; say what was written and what is to be known of it."""
     from fmbdask.config import resolve
-    from fmbdask.survey.objects.detecting import DetectConfig
     from fmbdask.survey.objects.searching import search as do
     from fmbdask.survey.objects.searching import stores_of
+    from fmbdask.survey.objects.settings import DetectConfig
 
-    settings = resolve(DetectConfig, "detect", config, flags)
-    asked = {key: value for key, value, origin in settings.rows() if origin != "default"}
+    asked = ctx.params
+    flags = {name: value for name, value in given(asked).items() if name in DetectConfig.model_fields}
+    if "members" in flags:
+        flags["members"] = listed(flags["members"])
+    if "weights" in flags:
+        flags["weights"] = weights_of(flags["weights"])
+    settings = resolve(DetectConfig, "detect", asked.get("config"), flags)
+    named = {key: value for key, value, origin in settings.rows() if origin != "default"}
+    out = Path(asked["out"])
     with progress() as report:
         found = do(
-            stores_of(stores or [], model or [], out if find == "multimodal" else None, report),
+            stores_of(
+                asked["stores"] or [], asked["model"] or [], out if find == "multimodal" else None, report
+            ),
             out,
             find,
             settings.value,
-            asked=asked,
-            models=models,
-            overwrite=overwrite,
-            threads=threads,
-            cluster=cluster,
-            workers=workers,
+            asked=named,
+            models=asked["models"],
+            overwrite=asked["overwrite"],
+            threads=asked["threads"],
+            cluster=site(asked["cluster"], asked["slurm"]),
+            workers=asked["workers"],
             progress=report,
         )
     for note in found.notes:
         typer.echo(f"Note: {note}", err=True)
     for path in [*dict.fromkeys(found.models), *found.lists]:
         typer.echo(path)
+
+
+def weights_of(text: str) -> dict[str, float]:
+    """Weights by name.
+
+    >>> weights_of("autoencoder=.4,lstm=.6")
+    {'autoencoder': 0.4, 'lstm': 0.6}
+    """
+    found = {}
+    for word in listed(text) or []:
+        name, _, value = word.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise typer.BadParameter(
+                f"--weights takes NAME=WEIGHT between commas, autoencoder=.5,lstm=.5 say, not {word}"
+            ) from None
+    return found

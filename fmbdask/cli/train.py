@@ -1,210 +1,325 @@
-"""`fmbdask train`: detectors of anomalous objects, fitted to embedding stores."""
+"""`fmbdask train`: detectors of anomalous objects, fitted to tables, embedding stores and sequences."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fmbdask.cli.elsewhere import ClusterFile, Slurm, submitted
+from fmbdask.cli.options import (
+    Batch,
+    Components,
+    Config,
+    DeviceOption,
+    Epochs,
+    FlowHidden,
+    FlowLayers,
+    FlowType,
+    Folds,
+    Group,
+    Labels,
+    Modality,
+    ModelName,
+    Overwrite,
+    Rate,
+    Seed,
+    Stores,
+    given,
+    listed,
+)
 from fmbdask.cli.progress import progress
 
-app = typer.Typer(no_args_is_help=True, help="Fit detectors of anomalous objects to embedding stores.")
+app = typer.Typer(no_args_is_help=True, help="Fit detectors of anomalous objects, one family a command.")
 
-
-class ModelType(StrEnum):
-    """Kinds of flows."""
-
-    coupling = "coupling"
-    autoregressive = "autoregressive"
-
-
-class Device(StrEnum):
-    """Where networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-Stores = Annotated[
-    list[Path] | None, typer.Argument(help="Embedding stores, or .pt files.", metavar="[EMB.zarr...]")
-]
 Out = Annotated[
     Path | None,
     typer.Option(
         "-o", "--out", help="Folder of the models; runs/outliers/models/<model> by default.", metavar="MODELS"
     ),
 ]
-ModelName = Annotated[
-    list[str] | None,
-    typer.Option("--model", help="A model whose store paths.yaml knows by this name; may be repeated."),
-]
-Modality = Annotated[
-    list[str] | None, typer.Option("--modality", help="Only this one; may be repeated. All by default.")
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", help="YAML file of settings, as configs/embeddings/anomalies.yaml."),
-]
-TypeOption = Annotated[ModelType | None, typer.Option("--model-type", help="Kind of the flow.")]
-LayersOption = Annotated[int | None, typer.Option("--layers", min=1, help="Layers of the flow.")]
-HiddenOption = Annotated[int | None, typer.Option("--hidden", min=1, help="Width of its networks.")]
-RateOption = Annotated[float | None, typer.Option("--learning-rate", help="At the begin of the training.")]
-ComponentsOption = Annotated[
-    int | None, typer.Option("--components", min=2, help="Principal components that the flow sees.")
-]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="Most passes over the sample.")]
-BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Objects of one step.")]
-DeviceOption = Annotated[Device | None, typer.Option("--device", help="Where networks run.")]
-FoldsOption = Annotated[
-    int | None, typer.Option("--folds", min=1, help="Models, each without the objects that it scores.")
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same models.")]
-GroupOption = Annotated[
-    str | None, typer.Option("--group", help="Column whose equal values keep objects in one fold.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace models that are there.")]
 Span = Annotated[int | None, typer.Option("--span", min=1, help="Principal components of the span.")]
+Percentile = Annotated[
+    float | None,
+    typer.Option(min=0, max=99.999, help="Of ordinary scores, above which objects are labelled; 95."),
+]
+
+
+class Method(StrEnum):
+    """Which distances to neighbours count."""
+
+    largest = "largest"
+    mean = "mean"
+
+
+class LstmModel(StrEnum):
+    """What an LSTM learns."""
+
+    forecast = "forecast"
+    reconstruction = "reconstruction"
+    supervised = "supervised"
 
 
 @app.callback()
-def group() -> None:
-    """Fit detectors of anomalous objects to embedding stores."""
+def about() -> None:
+    """Fit detectors of anomalous objects, one family a command."""
 
 
-@app.command(epilog="Example: fmbdask train flow EMB.zarr -o MODELS --layers 8 --hidden 256")
-def flow(
+@app.command(epilog="Example: fmbdask train autoencoder TABLE.parquet -o MODELS --layers 64,32,8")
+def autoencoder(
+    ctx: typer.Context,
     stores: Stores = None,
     out: Out = None,
     model: ModelName = None,
     modality: Modality = None,
-    config: ConfigOption = None,
-    model_type: TypeOption = None,
-    layers: LayersOption = None,
-    hidden: HiddenOption = None,
-    learning_rate: RateOption = None,
-    components: ComponentsOption = None,
-    epochs: EpochsOption = None,
-    batch: BatchOption = None,
+    config: Config = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Widths down to the code, and back up; 128,64,32,16.", metavar="WIDTH,..."),
+    ] = None,
+    percentile: Percentile = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    learning_rate: Rate = None,
     device: DeviceOption = None,
-    folds: FoldsOption = None,
-    seed: SeedOption = None,
-    group_by: GroupOption = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
+    overwrite: Overwrite = False,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
+) -> None:
+    """Train a network to reconstruct ordinary objects: what it fails to reconstruct is anomalous."""
+    fit("autoencoder", ctx)
+
+
+@app.command(epilog="Example: fmbdask train isolation_forest TABLE.csv -o MODELS --labels anomalous")
+def isolation_forest(
+    ctx: typer.Context,
+    stores: Stores = None,
+    out: Out = None,
+    model: ModelName = None,
+    modality: Modality = None,
+    config: Config = None,
+    trees: Annotated[int | None, typer.Option(min=1, help="Trees of each forest; 100.")] = None,
+    samples: Annotated[int | None, typer.Option(min=2, help="Objects that a tree is grown on; 256.")] = None,
+    contamination: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of objects that are labelled; 0.1.")
+    ] = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
+    overwrite: Overwrite = False,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
+) -> None:
+    """Grow random trees: objects that few cuts isolate are anomalous."""
+    fit("isolation_forest", ctx)
+
+
+@app.command(epilog="Example: fmbdask train neighbours TABLE.parquet -o MODELS --k 10")
+def neighbours(
+    ctx: typer.Context,
+    stores: Stores = None,
+    out: Out = None,
+    model: ModelName = None,
+    modality: Modality = None,
+    config: Config = None,
+    k: Annotated[int | None, typer.Option("--k", min=1, help="Neighbours; 5.")] = None,
+    method: Annotated[
+        Method | None, typer.Option(help="The distance to the k-th (largest, the default), or their mean.")
+    ] = None,
+    approximate: Annotated[
+        bool | None, typer.Option("--approximate/--exact", help="How neighbours are looked for.")
+    ] = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
+    overwrite: Overwrite = False,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
+) -> None:
+    """Keep reference objects: those far from their nearest neighbours among them are anomalous."""
+    fit("neighbours", ctx)
+
+
+@app.command(epilog="Example: fmbdask train lstm WINDOWS.zarr -o MODELS --model-type reconstruction")
+def lstm(
+    ctx: typer.Context,
+    stores: Stores = None,
+    out: Out = None,
+    model: ModelName = None,
+    modality: Modality = None,
+    config: Config = None,
+    learns: Annotated[
+        LstmModel | None,
+        typer.Option("--model-type", help="What is learnt: to forecast (by default), reconstruct, or tell."),
+    ] = None,
+    hidden: Annotated[
+        str | None, typer.Option(help="Units of each layer; 64,32.", metavar="UNITS,...")
+    ] = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    learning_rate: Rate = None,
+    device: DeviceOption = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
+    overwrite: Overwrite = False,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
+) -> None:
+    """Train a recurrent network on sequences: what it does not foresee, or reconstruct, is anomalous.
+
+    The supervised one learns from --labels which sequences are anomalous.
+    """
+    fit("lstm", ctx)
+
+
+@app.command(epilog="Example: fmbdask train flow EMB.zarr -o MODELS --layers 8 --hidden 256")
+def flow(
+    ctx: typer.Context,
+    stores: Stores = None,
+    out: Out = None,
+    model: ModelName = None,
+    modality: Modality = None,
+    config: Config = None,
+    model_type: FlowType = None,
+    n_layers: FlowLayers = None,
+    hidden_dim: FlowHidden = None,
+    learning_rate: Rate = None,
+    components: Components = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    device: DeviceOption = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
     overwrite: Overwrite = False,
     cluster: ClusterFile = None,
     slurm: Slurm = False,
 ) -> None:
     """Train a normalizing flow for each modality, and say how far it ranks as Mahalanobis distances do."""
-    flags = {
-        "model_type": model_type, "n_layers": layers, "hidden_dim": hidden, "learning_rate": learning_rate,
-        "components": components, "epochs": epochs, "batch": batch, "device": device, "folds": folds,
-        "seed": seed, "group": group_by,
-    }  # fmt: skip
-    if not submitted(cluster, slurm):
-        fit("flow", stores, model, out, modality, config, flags, {}, overwrite)
+    fit("flow", ctx)
 
 
 @app.command(epilog="Example: fmbdask train mahalanobis EMB.zarr -o MODELS")
 def mahalanobis(
+    ctx: typer.Context,
     stores: Stores = None,
     out: Out = None,
     model: ModelName = None,
     modality: Modality = None,
-    config: ConfigOption = None,
+    config: Config = None,
     span: Span = None,
     robust: Annotated[
-        bool, typer.Option("--robust", help="Fit once more without the objects that surprised.")
-    ] = False,
-    folds: FoldsOption = None,
-    seed: SeedOption = None,
-    group_by: GroupOption = None,
+        bool | None, typer.Option("--robust", help="Fit once more without the objects that surprised.")
+    ] = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
     overwrite: Overwrite = False,
     cluster: ClusterFile = None,
     slurm: Slurm = False,
 ) -> None:
     """Fit distances from the mean, in the span of the first principal components, of each modality."""
-    flags = {"robust": robust or None, "folds": folds, "seed": seed, "group": group_by}
-    if not submitted(cluster, slurm):
-        fit("mahalanobis", stores, model, out, modality, config, flags, {"span": span}, overwrite)
+    fit("mahalanobis", ctx)
 
 
 @app.command(epilog="Example: fmbdask train residual EMB.zarr -o MODELS --span 100")
 def residual(
+    ctx: typer.Context,
     stores: Stores = None,
     out: Out = None,
     model: ModelName = None,
     modality: Modality = None,
-    config: ConfigOption = None,
+    config: Config = None,
     span: Span = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="The plain reconstruction error, in units of the features.")
-    ] = False,
-    folds: FoldsOption = None,
-    seed: SeedOption = None,
-    group_by: GroupOption = None,
+    whiten: Annotated[
+        bool | None,
+        typer.Option("--whiten/--plain", help="Plain: the reconstruction error, in units of the features."),
+    ] = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
     overwrite: Overwrite = False,
     cluster: ClusterFile = None,
     slurm: Slurm = False,
 ) -> None:
     """Fit what the first principal components leave of each modality."""
-    flags = {"folds": folds, "seed": seed, "group": group_by}
-    own = {"span": span, "whiten": False if plain else None}
-    if not submitted(cluster, slurm):
-        fit("residual", stores, model, out, modality, config, flags, own, overwrite)
+    fit("residual", ctx)
 
 
 @app.command(epilog="Example: fmbdask train alignment EMB.zarr -o MODELS")
 def alignment(
+    ctx: typer.Context,
     stores: Stores = None,
     out: Out = None,
     model: ModelName = None,
-    config: ConfigOption = None,
-    folds: FoldsOption = None,
-    seed: SeedOption = None,
-    group_by: GroupOption = None,
+    config: Config = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    group: Group = None,
+    labels: Labels = None,
     overwrite: Overwrite = False,
     cluster: ClusterFile = None,
     slurm: Slurm = False,
 ) -> None:
     """Learn to tell spectra from images and back: what differs from that is a mismatch."""
-    flags = {"folds": folds, "seed": seed, "group": group_by}
-    if not submitted(cluster, slurm):
-        fit("alignment", stores, model, out, None, config, flags, {}, overwrite)
+    fit("alignment", ctx)
 
 
-def fit(
-    kind: str,
-    stores: list[Path] | None,
-    model: list[str] | None,
-    out: Path | None,
-    modality: list[str] | None,
-    config: Path | None,
-    flags: dict[str, Any],
-    own: dict[str, Any],
-    overwrite: bool,
-) -> None:
-    """Fit detectors of one kind, and say where they are."""
+def fit(kind: str, ctx: typer.Context) -> None:
+    """Fit detectors of one kind as the options of a command say, and say where they are."""
+    asked = ctx.params
+    if submitted(asked["cluster"], asked["slurm"]):
+        return
     from fmbdask.config import resolve
-    from fmbdask.survey.objects.detecting import DetectConfig
+    from fmbdask.survey.objects.making import settings_of
     from fmbdask.survey.objects.searching import stores_of
+    from fmbdask.survey.objects.settings import DetectConfig
     from fmbdask.survey.objects.training import train
 
-    settings = resolve(DetectConfig, "detect", config, flags).value
+    options = given(asked, "stores", "out", "model", "modality", "config", "overwrite", "cluster", "slurm")
+    if "learns" in options:
+        options["model"] = str(options.pop("learns"))
+    for name in ("layers", "hidden"):
+        if name in options:
+            options[name] = widths(name, options[name])
+    flags = {name: options.pop(name) for name in settings_of(kind) if name in options}
     with progress() as report:
         trained = train(
             kind,
-            stores_of(stores or [], model or [], progress=report),
-            out,
-            settings,
-            modalities=modality,
-            options={key: value for key, value in own.items() if value is not None},
-            overwrite=overwrite,
+            stores_of(asked["stores"] or [], asked.get("model") or [], progress=report),
+            asked["out"],
+            resolve(DetectConfig, "detect", asked["config"], flags).value,
+            modalities=asked.get("modality") or None,
+            options=options,
+            overwrite=asked["overwrite"],
             progress=report,
         )
     for note in trained.notes:
         typer.echo(f"Note: {note}", err=True)
     for path in trained.models:
         typer.echo(path)
+
+
+def widths(name: str, text: str) -> tuple[int, ...]:
+    """Numbers between commas.
+
+    >>> widths("layers", "64,8")
+    (64, 8)
+    """
+    words = listed(text) or []
+    if not words or not all(word.isdecimal() and int(word) for word in words):
+        raise typer.BadParameter(f"--{name} takes widths between commas, 64,32 say, not {text}")
+    return tuple(int(word) for word in words)

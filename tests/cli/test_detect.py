@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fmbdask.cli.app import main
-from fmbdask.survey.objects.detecting import DetectConfig
+from fmbdask.survey.objects.settings import DetectConfig
 
 from ..survey.objects.made import store
 
@@ -61,7 +61,7 @@ def test_what_is_given_by_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert status("detect", "cosine", tmp_path / "nothing.pt", "-o", tmp_path / "out") == 1
     assert "check the path or the name" in said(capsys)
     assert status("detect", "multimodal", "-o", tmp_path / "out") == 1
-    assert "no store is named: give one, a .pt file, or --model NAME" in said(capsys)
+    assert "no store is named: give one, a .pt file, a table, or --model NAME" in said(capsys)
     assert status("detect", "cosine", "--colour", "red") == 2
     assert status("detect", "multimodal", tmp_path, "--fusion", "mean") == 2
     assert not (tmp_path / "out").exists()

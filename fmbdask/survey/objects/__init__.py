@@ -1,4 +1,4 @@
-"""Anomalous objects of embedding stores: what commands and the survey pipeline do around the detectors."""
+"""Anomalous objects of tables and stores: what commands and the survey pipeline do around the detectors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .searching import search
     from .training import train
-    from .twins import compute_cosine_mismatch, detect_anomalies, train_flow
+    from .twins import (
+        compute_cosine_mismatch,
+        detect_anomalies,
+        detect_ensemble,
+        train_detector,
+        train_flow,
+    )
 
-__all__ = ["compute_cosine_mismatch", "detect_anomalies", "search", "train", "train_flow"]
+__all__ = [
+    "compute_cosine_mismatch",
+    "detect_anomalies",
+    "detect_ensemble",
+    "search",
+    "train",
+    "train_detector",
+    "train_flow",
+]
 
 #: Where each public name lives: imported when it is first asked for.
 _HOMES = {
     "compute_cosine_mismatch": ".twins",
     "detect_anomalies": ".twins",
+    "detect_ensemble": ".twins",
     "search": ".searching",
     "train": ".training",
+    "train_detector": ".twins",
     "train_flow": ".twins",
 }
 

@@ -1,92 +1,73 @@
-"""What is looked for in embedding stores, with which detectors and settings."""
+"""What is looked for in tables and embedding stores, and with which detectors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ...anomaly.detector import Detector
-from ...anomaly.kinds import class_of
-from ...anomaly.summary import SAMPLE_ROWS
+from ...anomaly.summary import SAMPLE_BYTES, SAMPLE_ROWS
 from ...errors import ConfigError, InputError
+from ...store.embeddings.opening import Store
+from .ensembles import adjusted, ensemble_of
+from .making import detector_of
 from .models import check_belongs, load_models
+from .settings import DetectConfig
 from .stores import Kept
+from .taking import by_model, named, pairs, suited
 
-Fusion = Literal["pvalue", "geo", "min", "avg"]
-Find = Literal["outliers", "cosine", "multimodal", "scores"]
-#: Modalities that are compared, and those that are made of both.
-IMAGE, SPECTRUM, JOINT = "image", "spectrum", "joint"
-
-
-class DetectConfig(BaseModel):
-    """How anomalous objects are looked for; the section ``detect`` of a configuration."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model_type: Literal["coupling", "autoregressive"] = Field("coupling", description="kind of the flow")
-    n_layers: int = Field(4, ge=1, le=64, description="layers of the flow")
-    hidden_dim: int = Field(128, ge=1, le=8192, description="width of the networks of the flow")
-    learning_rate: float = Field(5e-3, gt=0, description="of the training of the flow, at its begin")
-    components: int = Field(100, ge=2, description="principal components that the flow sees")
-    epochs: int | None = Field(None, ge=1, description="most passes over the sample; 1200 steps by default")
-    batch: int = Field(512, ge=1, description="objects of one step")
-    patience: int = Field(5, ge=1, description="passes without progress after which training ends")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where networks run")
-    folds: int = Field(5, ge=1, le=100, description="models, each without the objects that it scores")
-    seed: int = Field(0, ge=0, description="of what is random in training")
-    group: str | None = Field(None, description="column whose equal values keep objects in one fold")
-    robust: bool = Field(False, description="moments once more without the objects that surprised")
-    alignment: Literal["auto", "mlp", "ridge"] = Field(
-        "auto", description="how the match of modalities is learned; auto: mlp where torch is installed"
-    )
-    fusion: Fusion = Field("pvalue", description="how scores become one: pvalue, geo, min or avg")
-    top_k: int = Field(200, ge=1, description="objects of the ranked lists")
-    fdr: float = Field(0.1, gt=0, lt=1, description="false discovery rate of the list of p-values")
-    t_img: float | None = Field(None, ge=0, le=1, description="least share of the image's rank in filtered")
-    t_spec: float | None = Field(None, ge=0, le=1, description="least share of the spectrum's rank")
-    t_mis: float | None = Field(None, ge=0, le=1, description="least share of the mismatch's rank")
-
-    @property
-    def flow(self) -> dict[str, Any]:
-        """Settings of flows."""
-        names = (
-            "model_type", "n_layers", "hidden_dim", "learning_rate", "components", "epochs", "batch",
-            "patience", "device", "folds", "seed",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+Find = Literal["outliers", "cosine", "multimodal", "ensemble", "scores"]
 
 
 class SearchConfig(DetectConfig):
     """The options of a survey of embeddings."""
 
-    find: Find = Field("multimodal", description="outliers, cosine, multimodal, or scores of given models")
+    find: Find = Field(
+        "multimodal", description="outliers, cosine, multimodal, ensemble, or scores of given models"
+    )
     models: str | None = Field(None, description="folder of detectors that are trained already")
     train: bool = Field(True, description="whether detectors that are not there are trained")
 
-    def chosen(self, kept: Mapping[str, Kept]) -> dict[str, Kept]:
-        """The modalities of a store that are read."""
-        wanted = {m for pair in pairs(kept) for m in pair}
-        whole = self.find in ("outliers", "scores")
-        return {m: k for m, k in kept.items() if whole or m in wanted}
+    def chosen(self, kept: Mapping[str, Kept], where: str = "the store") -> dict[str, Kept]:
+        """The modalities of a store that are read.
 
-    def check(self, kept: Mapping[str, Kept], path: str) -> None:
+        Raises
+        ------
+        InputError
+            If the store does not hold what is looked for.
+        """
+        own = named(kept, self.modality, where)
+        if self.find == "scores":
+            return own
+        if self.find == "outliers":
+            return {m: own[m] for m in suited("flow", kept, self.modality, where)}
+        if self.find == "ensemble":
+            return {m: own[m] for m in ensemble_of(self, kept, where).modalities}
+        found = pairs(own)
+        if not found:
+            raise InputError(
+                f"{where} holds no two modalities of one model to compare ({', '.join(own)}): a mismatch "
+                "needs two vectors of an object, use `fmbdask detect ensemble` or `outliers`"
+            )
+        wanted = {m for pair in found for m in pair}
+        return {m: k for m, k in own.items() if m in wanted}
+
+    def check(self, store: Store, kept: Mapping[str, Kept]) -> None:
         """Refuse a store that does not hold what is looked for.
 
         Raises
         ------
         InputError
-            If modalities are to be compared and there is only one.
         """
         if not kept:
-            raise InputError(f"{path} holds no vectors: import some with `fmbdask embeddings import`")
-        if self.find in ("cosine", "multimodal") and not pairs(kept):
-            raise InputError(
-                f"{path} holds one modality only ({', '.join(kept)}): a mismatch needs two, use "
-                "`fmbdask detect outliers`"
-            )
+            raise InputError(f"{store.path} holds no vectors: import some with `fmbdask embeddings import`")
+        self.chosen(kept, str(store.path))
+        if self.learns:
+            self.known.check(store)
 
     @property
     def learns(self) -> bool:
@@ -101,7 +82,8 @@ class SearchConfig(DetectConfig):
     @property
     def reweights(self) -> int:
         """How often moments are taken again."""
-        return int(self.robust and self.find == "multimodal" and self.fusion == "pvalue")
+        learn = self.find == "multimodal" and self.fusion == "pvalue"
+        return int(self.robust and (learn or self.find == "ensemble"))
 
     def seconds_to_learn(self, stores: int) -> float:
         """Expected time of training [s]: that of the flows, which grows with what a layer has to multiply."""
@@ -115,6 +97,9 @@ class SearchConfig(DetectConfig):
         if self.find == "cosine":
             return 2**26
         largest = max(widths.values(), default=0)
+        if self.find == "ensemble":
+            sample = min(4 * SAMPLE_ROWS * sum(widths.values()), SAMPLE_BYTES)
+            return 6 * 8 * largest * largest + 6 * sample + 2**29
         return 6 * 8 * largest * largest + 4 * SAMPLE_ROWS * (2 * largest + 4 * self.components)
 
     def memory_of_models(self, features: int) -> int:
@@ -143,28 +128,6 @@ def search_of(options: Mapping[str, Any]) -> SearchConfig:
         ) from None
 
 
-def by_model(kept: Mapping[str, Kept]) -> dict[str, list[str]]:
-    """Modalities by the model that made them."""
-    found: dict[str, list[str]] = {}
-    for modality, one in kept.items():
-        found.setdefault(one.model, []).append(modality)
-    return found
-
-
-def pairs(kept: Mapping[str, Kept]) -> list[tuple[str, str]]:
-    """Modalities that are compared: image and spectrum of each model, else its first two but joint ones."""
-    found = []
-    for modalities in by_model(kept).values():
-        single = [m for m in modalities if JOINT not in m]
-        images = [m for m in single if IMAGE in m]
-        spectra = [m for m in single if SPECTRUM in m]
-        if images and spectra:
-            found.append((images[0], spectra[0]))
-        elif len(single) > 1:
-            found.append((single[0], single[1]))
-    return found
-
-
 def wanted(search: SearchConfig, kept: Mapping[str, Kept]) -> dict[str, Detector]:
     """Detectors that a search needs, not fitted yet, that know their modalities; by name.
 
@@ -176,24 +139,26 @@ def wanted(search: SearchConfig, kept: Mapping[str, Kept]) -> dict[str, Detector
 
     found: dict[str, Detector] = {}
     models = by_model(kept)
-    common: dict[str, Any] = {"folds": search.folds, "seed": search.seed}
 
     def add(name: str, model: str, detector: Detector, modalities: Sequence[str]) -> None:
         detector.modalities = tuple(modalities)
         found[name if len(models) == 1 else f"{model}.{name}"] = detector
 
+    if search.find == "ensemble":
+        ensemble = ensemble_of(search, kept, "the store")
+        add("ensemble", kept[ensemble.modalities[0]].model, ensemble, ensemble.modalities)
     if search.find == "outliers":
         for modality, one in kept.items():
-            add(f"flow_{modality}", one.model, class_of("flow")(**search.flow), [modality])
-    for pair in pairs(kept):
+            add(f"flow_{modality}", one.model, detector_of("flow", search), [modality])
+    for pair in pairs(kept) if search.find in ("cosine", "multimodal") else ():
         model, widths = kept[pair[0]].model, {m: kept[m].width for m in pair}
-        cosine = search.find == "cosine" or widths[pair[0]] == widths[pair[1]]
-        if search.find in ("cosine", "multimodal") and cosine:
-            add("cosine", model, class_of("cosine")(**common), pair)
+        if search.find == "cosine" or widths[pair[0]] == widths[pair[1]]:
+            add("cosine", model, detector_of("cosine", search), pair)
         if search.find == "multimodal":
             for modality in pair:
-                add(f"flow_{modality}", model, class_of("flow")(**search.flow), [modality])
+                add(f"flow_{modality}", model, detector_of("flow", search), [modality])
         if search.find == "multimodal" and search.fusion == "pvalue":
+            common: dict[str, Any] = {"folds": search.folds, "seed": search.seed}
             defaults = default_detectors(widths, alignment=search.alignment, cosine=False, **common)
             for name, (detector, own) in defaults.items():
                 if isinstance(detector, Mahalanobis):
@@ -218,7 +183,7 @@ def given(search: SearchConfig, kept: Mapping[str, Kept], where: str) -> dict[st
         found = {name: found[name] for name in names if name in found}
     for detector in found.values():
         check_belongs(detector, kept, where)
-    return dict(found)
+    return {name: adjusted(search, detector) for name, detector in found.items()}
 
 
 def missing(search: SearchConfig, kept: Mapping[str, Kept]) -> dict[str, Detector]:
@@ -243,9 +208,9 @@ def notes_of(detectors: Mapping[str, Detector]) -> list[str]:
 
 def warm(search: SearchConfig) -> None:
     """Load what the detectors of a search are made of."""
-    if search.find != "cosine":
+    if search.find in ("outliers", "multimodal"):
         from ...models import need
 
         need("normalizing flows", "torch", "zuko")
+    if search.find != "cosine" and find_spec("torch") is not None:
         import torch  # noqa: F401
-        import zuko  # noqa: F401

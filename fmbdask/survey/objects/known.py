@@ -63,12 +63,33 @@ def other_settings(folder: Path, asked: Mapping[str, Any]) -> str:
     folder : Path
         Of one model.
     asked : mapping
-        Only what was asked for; what a model does not say does not differ.
+        Only what was asked for; what a model does not say does not differ. An ensemble may have more
+        ``members``, and ``detectors`` holds what was asked of each.
     """
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))["meta"]
-        said = meta | meta["own"].get("options", {})
+        head = json.loads((folder / META).read_text(encoding="utf-8"))
+        said = head["meta"] | head["meta"]["own"].get("options", {})
+        parts = list(head.get("parts", []))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""  # whoever loads it says what is wrong
-    differ = [(k, said[k], value) for k, value in asked.items() if said.get(k, value) != value]
-    return ", ".join(f"{key} {old}, not {new}" for key, old, new in differ)
+    differ = [
+        f"{k} {said[k]}, not {value}"
+        for k, value in asked.items()
+        if plain(said.get(k, value)) != plain(value)
+    ]
+    absent = [name for name in asked.get("members") or () if parts and name not in parts]
+    if absent:
+        differ.append(f"members {', '.join(parts)}, not {', '.join(asked['members'])}")
+    others = [m for m in said.get("modalities", ()) if m not in (asked.get("modality") or (m,))]
+    if parts and others:
+        differ.append(f"modality {', '.join(said['modalities'])}, not {', '.join(asked['modality'])}")
+    for part, options in (asked.get("detectors") or {}).items():
+        if part in parts:
+            other = other_settings(folder / part, options)
+            differ += [f"{part}: {other}"] if other else []
+    return ", ".join(differ)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: lists for tuples."""
+    return list(value) if isinstance(value, tuple) else value

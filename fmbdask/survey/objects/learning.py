@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ...anomaly.detector import Detector, Report
+from ...anomaly.ensemble import Ensemble
 from ...anomaly.moments import Moments, Sums
 from ...anomaly.rows import Rows
 from ...anomaly.search import learn_together
 from ...anomaly.summary import Summary, merge_summaries
 from ...anomaly.threads import one_thread
 from ...regions import BLOCK
-from .stores import Kept
+from .stores import Kept, Known
 
 #: Objects of the sample that a plan trains with when it measures.
 REHEARSED = 4096
@@ -24,13 +25,14 @@ def learn(
     detectors: Mapping[str, Detector],
     summary: Summary,
     kept: Mapping[str, Kept],
-    group: str | None = None,
+    known: Known,
     progress: Progress = None,
 ) -> None:
     """Fit detectors that know their modalities; they share what they make of the sample."""
     for detector in detectors.values():
         own = detector.modalities
-        detector.begin({m: kept[m].width for m in own}, {m: kept[m].provenance for m in own}, group)
+        detector.begin({m: kept[m].width for m in own}, {m: kept[m].provenance for m in own}, known.group)
+        detector.labels = known.labels
     if detectors:
         learn_together(detectors, summary, progress)
 
@@ -50,7 +52,7 @@ def reweighed(
             objects += len(rows)
             fold = rows.folds(folds)
             for name, detector in wanted.items():
-                counting = detector.ordinary(rows)
+                counting = rows.ordinary() & detector.ordinary(rows)
                 for m in detector.modalities:
                     for k in range(folds):
                         own = sums.setdefault((name, m, k), Sums(rows.vectors[m].shape[1]))
@@ -81,11 +83,12 @@ def relearn(
 
 
 def rehearsal(summary: Summary, detectors: Mapping[str, Detector]) -> Summary:
-    """A summary with a small sample, and flows that are trained for one epoch: models of the same size."""
+    """A summary with a small sample, and networks that are trained for one epoch: models of the same size."""
     for detector in detectors.values():
-        if hasattr(detector, "epochs"):
-            detector.epochs = 1
-    return replace(summary, sample=summary.sample.part(0, min(REHEARSED, len(summary.sample))))
+        for one in detector.members.values() if isinstance(detector, Ensemble) else (detector,):
+            if hasattr(one, "epochs"):
+                one.epochs = 1
+    return replace(summary, sample=summary.sample.part(0, min(REHEARSED, len(summary.sample))), _made={})
 
 
 def merge_all(results: Iterable[Mapping[str, Summary]]) -> dict[str, Summary]:

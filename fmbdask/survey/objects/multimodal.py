@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from ...anomaly.fusion import reason
 from ...store.embeddings.opening import Store
-from .detecting import SearchConfig, pairs
+from .detecting import SearchConfig
 from .explaining import explained
 from .joining import WHICH, Joined, fused, join
 from .lists import UNITS, Listing, similarity, write_in_order
 from .ranking import ordered
 from .tables import TableWriter
+from .taking import pairs
 
 Int = NDArray[np.int64]
 #: Least share of ranks in filtered lists of fused ranks, where nothing else is said.

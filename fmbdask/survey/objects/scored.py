@@ -33,7 +33,7 @@ def scores_of(detectors: Mapping[str, Detector], pieces: Iterator[Rows]) -> dict
     with one_thread():
         for rows in pieces:
             for name, detector in detectors.items():
-                found[name].append(detector.scores_of(rows))
+                found[name].append(rows.scores_of(detector))
     return {name: np.concatenate([*parts, np.zeros(0)]) for name, parts in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""Searches of embedding stores, as commands and Python ask for them: here, or as a survey on a cluster."""
+"""Searches of tables and embedding stores, as commands and Python ask for them: here, or on a cluster."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from ...store.run.items import read_items
 from ...store.run.ledger import Ledger
 from ...store.run.units import WHOLE_RUN
 from ..config import Places, SurveyConfig
-from .detecting import DetectConfig, Find, SearchConfig, by_model, wanted
+from .detecting import Find, SearchConfig, wanted
 from .inline import Made, notes_of, run_inline
 from .known import Origin, other_settings
 from .models import load_models, model_folders
+from .settings import DetectConfig
 from .stores import described, opened
 from .tables import concatenated
+from .taking import by_model
 
 #: Folder of the results where none is named, and that of the models in it.
 OUT = Path("runs/outliers")
@@ -33,6 +35,7 @@ MULTIMODAL = "multimodal"
 LISTS: Mapping[str, tuple[str, ...]] = {
     "outliers": ("anomaly_scores",),
     "cosine": ("cosine_scores",),
+    "ensemble": ("ensemble_scores",),
     "scores": ("scores",),
     "multimodal": (),
 }
@@ -68,7 +71,7 @@ def stores_of(
     Parameters
     ----------
     given : sequence of path
-        Stores, or ``.pt`` files, each of which is imported once beside it.
+        Stores, ``.pt`` files, or tables, each of which is imported once beside it.
     model : sequence of str
         Names under which ``paths.yaml`` knows others.
     out : Path, optional
@@ -88,7 +91,9 @@ def stores_of(
         origins = [Origin.read(folder) for folder in sorted((out / MODELS).iterdir()) if folder.is_dir()]
         texts = list(dict.fromkeys(origin.store for origin in origins if origin is not None))
     if not texts:
-        raise InputError("no store is named: give one, a .pt file, or --model NAME with a name of paths.yaml")
+        raise InputError(
+            "no store is named: give one, a .pt file, a table, or --model NAME with a name of paths.yaml"
+        )
     return [find_store(text, progress=progress) for text in texts]
 
 
@@ -114,7 +119,7 @@ def search(
         Of different models.
     out : path
         Folder of the lists; models that are trained go to ``models/<model>`` there, and are used again.
-    find : {"outliers", "cosine", "multimodal", "scores"}
+    find : {"outliers", "cosine", "multimodal", "ensemble", "scores"}
     settings : DetectConfig, optional
     asked : mapping, optional
         Those settings that were asked for: models trained with others are not used.
@@ -143,7 +148,7 @@ def search(
     _refuse_same_models(searches)
     done = Searched()
     for one in searches:
-        one.choose_models(asked or {}, models, done)
+        one.choose_models(named_settings(settings or DetectConfig(), asked or {}), models, done)
         one.check_lists()
     several: list[Path] = []
     for one in searches:
@@ -186,12 +191,12 @@ class _Search:
         self.models = list(by_model(self.kept))
         self.name = "+".join(self.models)
         self.folder = target / MODELS / self.name
-        SearchConfig(**self.options).check(self.kept, str(store))
+        SearchConfig(**self.options).check(opened(store), self.kept)
 
     def wanted(self) -> dict[str, Any]:
         """Detectors that are needed."""
         search = SearchConfig(**self.options)
-        return dict(wanted(search, search.chosen(self.kept)))
+        return dict(wanted(search, search.chosen(self.kept, str(self.store))))
 
     def choose_models(
         self, asked: Mapping[str, Any], models: str | os.PathLike[str] | None, done: Searched
@@ -232,13 +237,14 @@ class _Search:
     def _use(self, folder: Path, there: Mapping[str, Any], done: Searched) -> None:
         needed = list(there) if self.find == "scores" else list(self.wanted())
         used = [name for name in needed if name in there]
-        if used:
-            done.notes.append(f"models of {folder} are used: {', '.join(used)}")
-            done.models.append(folder)
-        self.options |= {
-            "models": str(folder.absolute()) if used else None,
-            "train": len(used) < len(needed),
-        }
+        if not used:
+            raise InputError(
+                f"{folder} holds no {' and no '.join(needed)}, but {', '.join(there)}: leave --models out to "
+                "train what is missing, or use `fmbdask detect score` with these"
+            )
+        done.notes.append(f"models of {folder} are used: {', '.join(used)}")
+        done.models.append(folder)
+        self.options |= {"models": str(folder.absolute()), "train": len(used) < len(needed)}
 
     def check_lists(self) -> None:
         """Refuse lists that are there and are not to be replaced.
@@ -323,6 +329,14 @@ class _Search:
             if target.suffix == ".csv":
                 found.append(target)
         return found
+
+
+def named_settings(settings: DetectConfig, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that were asked for and that models are compared with: weights name members as well."""
+    found = dict(asked)
+    if "members" in asked or "weights" in asked:
+        found["members"] = settings.ensemble
+    return found
 
 
 def notes_of_run(folder: Path) -> list[str]:

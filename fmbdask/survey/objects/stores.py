@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...anomaly.folds import FOLD_SEED, SAMPLE_SEED, keys_of
-from ...anomaly.objects import PROVENANCE, usable
+from ...anomaly.objects import PROVENANCE, SEQUENCE, labels_of, usable
 from ...anomaly.rows import Rows
 from ...errors import InputError
 from ...store.embeddings.columns import fixed_width
@@ -43,6 +43,41 @@ class Kept:
     model: str
     key: str
     provenance: Mapping[str, Any]
+
+    @property
+    def sequences(self) -> bool:
+        """Whether these are sequences."""
+        return bool(self.provenance.get(SEQUENCE))
+
+
+@dataclass(frozen=True)
+class Known:
+    """Columns of a store that say something of its objects beside their vectors.
+
+    Attributes
+    ----------
+    group : str, optional
+        Objects of one value are in one fold.
+    labels : str, optional
+        1 for anomalous objects, 0 for ordinary ones.
+    """
+
+    group: str | None = None
+    labels: str | None = None
+
+    def check(self, store: Store) -> None:
+        """Refuse a store that lacks one of them.
+
+        Raises
+        ------
+        InputError
+        """
+        for name, purpose in ((self.group, "group by"), (self.labels, "take labels from")):
+            if name is not None and name not in store.columns:
+                raise InputError(
+                    f"{store.path} has no column {name} to {purpose}: it has "
+                    f"{', '.join(store.columns) or 'none'}"
+                )
 
 
 def opened(path: str | os.PathLike[str]) -> Store:
@@ -90,12 +125,8 @@ def column_of(store: Store, name: str, start: int, stop: int) -> NDArray[Any]:
     Raises
     ------
     InputError
-        If there is no such column, or it cannot be read.
+        If it cannot be read.
     """
-    if name not in store.columns:
-        raise InputError(
-            f"{store.path} has no column {name} to group by: it has {', '.join(store.columns) or 'none'}"
-        )
     try:
         values = np.asarray(store.arrays[name][start:stop])
     except Exception as error:  # the library raises whatever its codecs raise
@@ -115,6 +146,7 @@ class Columns:
     known : mapping
         Modality -> (n,): whether the store says that there is a vector.
     keys, groups : (n,) uint64
+    labels : (n,) int8, optional
         As :class:`~fmbdask.anomaly.rows.Rows` has them.
     """
 
@@ -122,14 +154,36 @@ class Columns:
     known: Mapping[str, NDArray[np.bool_]]
     keys: NDArray[np.uint64]
     groups: NDArray[np.uint64]
+    labels: NDArray[np.int8] | None = None
+
+    def rows(
+        self, vectors: Mapping[str, NDArray[np.float32]], which: slice | NDArray[np.int64], start: int
+    ) -> Rows:
+        """Some of these objects, with their vectors."""
+        valid = {m: usable(v, self.known[m][which]) for m, v in vectors.items()}
+        labels = None if self.labels is None else self.labels[which]
+        return Rows(start, vectors, valid, self.keys[which], self.groups[which], labels)
 
 
-def columns_of(store: Store, start: int, stop: int, modalities: Sequence[str], group: str | None) -> Columns:
-    """Read what belongs to consecutive objects, for the pieces that their vectors are read in."""
+def columns_of(store: Store, start: int, stop: int, modalities: Sequence[str], known: Known) -> Columns:
+    """Read what belongs to consecutive objects, for the pieces that their vectors are read in.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or cannot be read.
+    """
+    known.check(store)
     ids = ids_of(store, start, stop)
-    groups = ids if group is None else column_of(store, group, start, stop)
-    known = {m: column_of(store, f"valid_{m}", start, stop) for m in modalities}
-    return Columns(start, known, keys_of(ids, SAMPLE_SEED), keys_of(groups, FOLD_SEED))
+    groups = ids if known.group is None else column_of(store, known.group, start, stop)
+    labels = None
+    if known.labels is not None:
+        try:
+            labels = labels_of(column_of(store, known.labels, start, stop), stop - start)
+        except InputError as error:
+            raise InputError(f"{known.labels} of {store.path}: {error}") from None
+    flags = {m: column_of(store, f"valid_{m}", start, stop) for m in modalities}
+    return Columns(start, flags, keys_of(ids, SAMPLE_SEED), keys_of(groups, FOLD_SEED), labels)
 
 
 def rows_of(store: Store, columns: Columns, start: int, stop: int) -> Rows:
@@ -140,14 +194,12 @@ def rows_of(store: Store, columns: Columns, start: int, stop: int) -> Rows:
     InputError
         If they cannot be read.
     """
-    part = slice(start - columns.start, stop - columns.start)
     vectors = {m: np.ascontiguousarray(store.vectors(m).read(start, stop)) for m in columns.known}
-    valid = {m: usable(v, columns.known[m][part]) for m, v in vectors.items()}
-    return Rows(start, vectors, valid, columns.keys[part], columns.groups[part])
+    return columns.rows(vectors, slice(start - columns.start, stop - columns.start), start)
 
 
 def rows_at(
-    store: Store, start: int, stop: int, below: np.uint64, modalities: Sequence[str], group: str | None
+    store: Store, start: int, stop: int, below: np.uint64, modalities: Sequence[str], known: Known
 ) -> tuple[Rows, dict[str, int]]:
     """Read those of consecutive objects the hash of whose id is small enough, and nothing of the others.
 
@@ -157,11 +209,10 @@ def rows_at(
     dict
         Modality -> objects among all of them that have no vector, as the store says.
     """
-    columns = columns_of(store, start, stop, modalities, group)
+    columns = columns_of(store, start, stop, modalities, known)
     places = np.flatnonzero(columns.keys <= below)
     vectors = {m: store.vectors(m).take(start + places) for m in modalities}
-    valid = {m: usable(v, columns.known[m][places]) for m, v in vectors.items()}
-    rows = Rows(start, vectors, valid, columns.keys[places], columns.groups[places])
+    rows = columns.rows(vectors, places, start)
     return rows, {m: int(len(flag) - flag.sum()) for m, flag in columns.known.items()}
 
 

@@ -49,7 +49,7 @@ def merge_into(folder: Path, summaries: Iterable[Summary], limit: int) -> Summar
                     files[modality] = stack.enter_context((folder / f"all_{modality}").open("wb"))
                 np.ascontiguousarray(vectors).tofile(files[modality])
             empty = {m: np.empty((len(sample), 0), np.float32) for m in sample.vectors}
-            small.append(Rows(sample.start, empty, sample.valid, sample.keys, sample.groups))
+            small.append(replace(sample, vectors=empty, _made={}))
             widths.update({m: v.shape[1] for m, v in sample.vectors.items()})
             yield replace(one, sample=sample.part(0, 0))
 
@@ -73,7 +73,7 @@ def merge_into(folder: Path, summaries: Iterable[Summary], limit: int) -> Summar
         kept.flush()
         vectors[modality] = kept
         path.unlink()
-    found = replace(whole, sample=Rows(0, vectors, own.valid, own.keys, own.groups))
+    found = replace(whole, sample=replace(own, start=0, vectors=vectors, _made={}), _made={})
     write_summary(folder, found, vectors=False)
     return found
 
@@ -82,6 +82,8 @@ def write_summary(folder: Path, summary: Summary, *, vectors: bool = True) -> No
     """Write a summary into a folder that is there, with the vectors of the sample or without."""
     sample = summary.sample
     arrays: dict[str, Any] = {"keys": sample.keys, "groups": sample.groups}
+    if sample.labels is not None:
+        arrays["labels"] = sample.labels
     for modality, values in sample.vectors.items():
         if vectors:
             arrays[f"vectors_{modality}"] = values
@@ -97,6 +99,7 @@ def write_summary(folder: Path, summary: Summary, *, vectors: bool = True) -> No
         "modalities": list(sample.vectors),
         "moments": list(summary.moments),
         "unusable": dict(summary.unusable),
+        "labels": sample.labels is not None,
     }
     (folder / META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
 
@@ -122,6 +125,7 @@ def read_summary(folder: Path) -> Summary:
             {m: array(f"valid_{m}") for m in meta["modalities"]},
             array("keys"),
             array("groups"),
+            array("labels") if meta.get("labels") else None,
         )
         moments = {}
         for m in meta["moments"]:

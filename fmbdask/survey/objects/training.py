@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ...anomaly.detector import Detector, Report
-from ...anomaly.kinds import class_of
 from ...atomic import check_free
-from ...errors import InputError
 from ...store.embeddings import open_embeddings
-from .detecting import DetectConfig, by_model, notes_of, pairs
+from .detecting import notes_of
 from .known import Origin
+from .making import detector_of
 from .searching import MODELS, OUT
+from .settings import DetectConfig
 from .stores import described, opened
+from .taking import by_model, groups
 
 
 @dataclass
@@ -56,13 +57,14 @@ def train(
     Parameters
     ----------
     kind : str
-        ``flow``, ``mahalanobis`` or ``residual``, one a modality; ``alignment`` or ``cosine``, one a pair.
+        One for each modality: ``autoencoder``, ``flow``, ``isolation_forest``, ``lstm`` (of sequences),
+        ``mahalanobis``, ``neighbours`` or ``residual``; one for each pair: ``alignment`` or ``cosine``.
     stores : sequence of Path
     out : path, optional
         Folder of the models; ``runs/outliers/models/<model>`` by default, where searches find them.
     settings : DetectConfig, optional
     modalities : sequence of str, optional
-        All by default.
+        All that fit by default.
     options : mapping, optional
         More arguments of the detectors.
     overwrite : bool
@@ -81,28 +83,21 @@ def train(
     made = Trained()
     for store in stores:
         kept = described(opened(store))
-        wanted: list[tuple[str, ...]] = [(m,) for m in kept]
-        if class_of(kind).takes > 1:
-            wanted = [*pairs(kept)]
-        if modalities is not None:
-            unknown = [m for m in modalities if m not in kept]
-            if unknown:
-                raise InputError(f"{store} has no modality {unknown[0]}: it has {', '.join(kept)}")
-            wanted = [group for group in wanted if set(group) <= set(modalities)]
-        if not wanted:
-            raise InputError(
-                f"{store} holds one modality only ({', '.join(kept)}): {kind} takes two of one model"
-            )
+        wanted = groups(kind, kept, modalities or chosen.modality, str(store))
+        chosen.known.check(opened(store))
         folder = Path(out) if out is not None else OUT / MODELS / "+".join(by_model(kept))
         targets = {name_of(kind, group, by_model(kept)): group for group in wanted}
         for name in targets:
             check_free(folder / name, overwrite)
         dataset = open_embeddings(store)
         for name, group in targets.items():
-            detector = class_of(kind)(**arguments(kind, chosen) | dict(options or {}))
+            detector = detector_of(kind, chosen, options)
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                detector.fit(dataset, modalities=group, group=chosen.group, progress=progress or _silent)
+                detector.fit(
+                    dataset, modalities=group, group=chosen.group, labels=chosen.labels,
+                    progress=progress or _silent,
+                )  # fmt: skip
             made.notes += [f"{name}: {warning.message}" for warning in said]
             made.models.append(detector.save(folder / name, overwrite=overwrite))
             made.detectors[name] = detector
@@ -117,18 +112,6 @@ def name_of(kind: str, modalities: Sequence[str], models: Mapping[str, Sequence[
     name = "_".join((word, *modalities)) if len(modalities) == 1 else word
     model = next(model for model, own in models.items() if modalities[0] in own)
     return name if len(models) == 1 else f"{model}.{name}"
-
-
-def arguments(kind: str, settings: DetectConfig) -> dict[str, Any]:
-    """Settings as the detectors of a kind take them."""
-    if kind == "flow":
-        return settings.flow
-    common: dict[str, Any] = {"folds": settings.folds, "seed": settings.seed}
-    if kind == "mahalanobis":
-        common["robust"] = settings.robust
-    if kind == "alignment" and settings.alignment != "auto":
-        common["model"] = settings.alignment
-    return common
 
 
 def _silent(done: int, total: int, text: str) -> None:

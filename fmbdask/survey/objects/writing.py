@@ -10,6 +10,7 @@ import numpy as np
 
 from ...anomaly.detector import Detector
 from .detecting import SearchConfig
+from .ensembles import write_ensembles
 from .lists import Listing, write_all_scores, write_mismatches, write_outliers, write_rates
 from .multimodal import write_multimodal
 from .scored import Scored
@@ -56,6 +57,8 @@ def write_lists(
     listing = Listing(scored, detectors, kept, [name for name, _ in stores], target, scratch, overwrite)
     if search.find == "scores":
         paths = write_all_scores(listing)
+    elif search.find == "ensemble":
+        paths = write_ensembles(listing)
     else:
         paths = write_outliers(listing) + write_mismatches(listing)
     notes: list[str] = drifts(listing)

@@ -28,11 +28,22 @@ from ...store.embeddings.opening import Store
 from ...store.run.items import Item
 from ..config import SurveyConfig
 from ..objects.detecting import SearchConfig, given, missing, notes_of, search_of, warm
+from ..objects.ensembles import with_members
 from ..objects.learning import learn, merge_all, rehearsal, relearn, reweighed
 from ..objects.models import load_models, save_models
 from ..objects.scored import NAME as SCORES
 from ..objects.scored import gather, scores_of, write_scores
-from ..objects.stores import ROWS, columns_of, described, disagreement, ids_of, opened, rows_at, rows_of
+from ..objects.stores import (
+    ROWS,
+    Known,
+    columns_of,
+    described,
+    disagreement,
+    ids_of,
+    opened,
+    rows_at,
+    rows_of,
+)
 from ..objects.summaries import merge_into, merged, read_summary, write_summary
 from ..objects.writing import write_lists
 from .describing import contents
@@ -81,7 +92,7 @@ class EmbeddingPipeline:
         try:
             store = opened(path)
             kept = described(store)
-            self.search.check(kept, path)
+            self.search.check(store, kept)
         except (FmbdaskError, OSError) as error:
             return replace(item, problem=" ".join(str(error).split()))
         return self.shaped(item, (store.objects, sum(k.width for k in kept.values())), "float32")
@@ -98,7 +109,7 @@ class EmbeddingPipeline:
 
     def disagreement(self, paths: Sequence[str]) -> str:
         """Why stores cannot be learned from together; empty if they can."""
-        return disagreement({path: self.search.chosen(described(opened(path))) for path in paths})
+        return disagreement({path: self.search.chosen(described(opened(path)), path) for path in paths})
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What the results depend on beside the inputs."""
@@ -121,6 +132,7 @@ class EmbeddingStage:
 
     def __init__(self, search: SearchConfig, name: str) -> None:
         self.search, self.name = search, name
+        self.known = search.known
         self.progress: Report | None = None
 
     def prepare(self, item: Item, context: Context) -> None:
@@ -154,7 +166,7 @@ class EmbeddingStage:
         store, kept = self.opened(item)
         start, stop = span(item, region)
         with context.reading():
-            columns = columns_of(store, start, stop, list(kept), self.search.group)
+            columns = columns_of(store, start, stop, list(kept), self.known)
         for begin in range(start, stop, rows):
             with context.reading():
                 found = rows_of(store, columns, begin, min(begin + rows, stop))
@@ -200,7 +212,7 @@ class LearnStage(EmbeddingStage):
         with context.reading():
             # a few more than the sample takes, which is cut from them
             below = np.uint64(min(1.001 * share, 1.0) * (2**64 - 1025))
-            rows, absent = rows_at(store, start, stop, below, list(kept), self.search.group)
+            rows, absent = rows_at(store, start, stop, below, list(kept), self.known)
         for vectors in rows.vectors.values():
             context.saw(vectors)
         found = summarise(rows, self.search.folds, share=share, moments=False)
@@ -240,7 +252,7 @@ class LearnStage(EmbeddingStage):
         detectors = missing(self.search, kept)
         if quickly:
             summary = rehearsal(summary, detectors)
-        learn(detectors, summary, kept, self.search.group, self.progress)
+        learn(detectors, summary, kept, self.known, self.progress)
         context.extra["notes"] = notes_of(detectors)
         if self.search.reweights:
             (target / SUMMARY).mkdir()
@@ -302,6 +314,7 @@ class ScoreStage(EmbeddingStage):
     def __init__(self, search: SearchConfig, before: str | None) -> None:
         super().__init__(search, SCORE)
         self.before = before
+        self.known = Known(self.known.group)  # what is scored needs no labels
 
     def memory(self, item: Item) -> Memory:
         """A piece of the store, what models make of it, the models, and the ranks."""
@@ -316,7 +329,7 @@ class ScoreStage(EmbeddingStage):
         found = dict(given(self.search, self.opened(item)[1], item.path))
         if self.before is not None:
             found |= load_models(context.products[f"{self.before}.run"] / MODELS, empty=True)
-        return found
+        return with_members(found) if self.search.find == "ensemble" else found
 
     def map(self, item: Item, region: int, prepared: Any, context: Context) -> dict[str, Any]:
         """Score a span."""

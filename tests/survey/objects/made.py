@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 from fmbdask.anomaly.calibration import Calibration
 from fmbdask.anomaly.detector import Detector
 from fmbdask.checkpoints import Checkpoint
+from fmbdask.sequences import flatten
 from fmbdask.store.embeddings import EmbeddingWriter, Modality
 from fmbdask.survey.objects.lists import Listing
 from fmbdask.survey.objects.scored import P, Scored
 from fmbdask.survey.objects.stores import Kept
 
+#: Members of an ensemble that learn in no time, and arguments of all families that make them quick.
+MEMBERS = ("isolation_forest", "mahalanobis")
+FAMILIES = {
+    "autoencoder": {"layers": [4], "epochs": 1},
+    "isolation_forest": {"trees": 8, "samples": 64},
+    "lstm": {"hidden": [4], "epochs": 1},
+}
 #: Options of a flow that trains in no time.
 QUICK = {"n_layers": 1, "hidden_dim": 4, "components": 3, "epochs": 1}
 
@@ -33,8 +41,9 @@ def store(
     equal: bool = False,
     ids: Sequence[Any] | None = None,
     shift: float = 0.0,
+    columns: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a store whose modalities share a latent vector; some spectra are missing."""
+    """Write a store whose modalities share a latent vector; some spectra, or features, are missing."""
     rng = np.random.default_rng(seed)
     widths = {"image": 6, "spectrum": 6} if widths is None else widths
     latent = rng.normal(size=(objects, 3))
@@ -43,11 +52,26 @@ def store(
         weights = np.random.default_rng(number // 9).normal(size=(3, width))
         values = latent @ weights + 0.3 * rng.normal(size=(objects, width)) + shift
         vectors[name] = (np.ones_like(values) if equal else values).astype(np.float32)
-        present[name] = rng.random(objects) >= (missing if name == "spectrum" else 0.0)
+        present[name] = rng.random(objects) >= (missing if name in ("spectrum", "features") else 0.0)
     keys = {"image": "embedding_hsc", "spectrum": "embedding_spectrum"}
     modalities = [Modality(n, w, model=model, embedding_key=keys.get(n, "")) for n, w in widths.items()]
     with EmbeddingWriter(path, modalities, objects=objects) as writer:
-        writer.write(np.arange(objects) * 3 + 7 if ids is None else ids, vectors, present=present)
+        writer.write(np.arange(objects) * 3 + 7 if ids is None else ids, vectors, columns, present)
+    return path
+
+
+def sequences(path: Path, objects: int = 300, *, beside: int = 0, seed: int = 0) -> Path:
+    """Write a store of sequences of 12 steps of one number, and of vectors if they have a width."""
+    rng = np.random.default_rng(seed)
+    phases = rng.uniform(0, 6, size=(objects, 1, 1))
+    values = np.sin(phases + np.arange(12)[:, None]) + 0.1 * rng.normal(size=(objects, 12, 1))
+    vectors = {"flux": flatten(values)}
+    modalities = [Modality("flux", 24, model="tess", sequence="12x1")]
+    if beside:
+        vectors["features"] = rng.normal(size=(objects, beside)).astype(np.float32)
+        modalities.append(Modality("features", beside, model="tess"))
+    with EmbeddingWriter(path, modalities, objects=objects) as writer:
+        writer.write(np.arange(objects), vectors, {"label": (np.arange(objects) % 10 == 0).astype(np.int64)})
     return path
 
 

@@ -16,8 +16,9 @@ from fmbdask.anomaly.flow import Flow
 from fmbdask.errors import InputError, OutputExistsError
 from fmbdask.store.embeddings import open_embeddings
 from fmbdask.survey.objects import compute_cosine_mismatch, detect_anomalies, search, train, train_flow
-from fmbdask.survey.objects.detecting import DetectConfig
+from fmbdask.survey.objects.making import detector_of
 from fmbdask.survey.objects.searching import stores_of
+from fmbdask.survey.objects.settings import DetectConfig
 
 from .made import QUICK, store
 
@@ -48,7 +49,7 @@ def test_outliers_are_what_the_detector_says(made: tuple[Path, Path]) -> None:
     for key, modality in (("embedding_hsc", "image"), ("embedding_spectrum", "spectrum")):
         mine = table[table.embedding_key == key].set_index("object_id")
         assert mine["rank"].tolist() == list(range(1, len(mine) + 1))
-        own = Flow(**SETTINGS.flow).fit(data, modalities=[modality], progress=lambda *_: None)
+        own = detector_of("flow", SETTINGS).fit(data, modalities=[modality], progress=lambda *_: None)
         loaded = Flow.load(out / "models" / "aion" / f"flow_{modality}")
         for detector in (own, loaded):
             scores = detector.score(data).compute()
@@ -192,9 +193,9 @@ def test_what_cannot_be_searched(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="60 objects with finite vectors of image and spectrum are too few"):
         search([few], tmp_path / "o", "cosine")
     one = store(tmp_path / "one.zarr", 300, {"image": 6})
-    with pytest.raises(InputError, match=r"holds one modality only \(image\): a mismatch needs two, use"):
+    with pytest.raises(InputError, match=r"no two modalities of one model to compare \(image\): a mismatch"):
         search([one], tmp_path / "o", "multimodal")
-    with pytest.raises(InputError, match="takes two of one model"):
+    with pytest.raises(InputError, match="alignment takes two"):
         train("alignment", [one], tmp_path / "o")
     equal = store(tmp_path / "equal.zarr", 300, equal=True)
     with pytest.raises(InputError, match="image differ along 0 directions, a flow needs 2"):
