@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from fmbdask_kernels.forest import path_lengths
+from fmbdask_kernels.vectors import excesses
 from numpy.typing import NDArray
 
 from ..checkpoints import Checkpoint
@@ -21,14 +22,17 @@ from .rows import Rows
 from .summary import Summary
 
 #: Arrays of the forests.
-PARTS = {"features": np.int32, "thresholds": np.float32, "lengths": np.float64, "scales": np.float64}
+PARTS = {
+    "features": np.int32, "thresholds": np.float32, "lengths": np.float64, "scales": np.float64,
+    "low": np.float32, "high": np.float32,
+}  # fmt: skip
 
 
 class IsolationForest(Detector):
     """Vectors of one modality that few random cuts isolate.
 
-    The score is 2 to the power of -(mean path length / length expected in a random tree), from 0 to 1: what
-    ``-score_samples`` of scikit-learn's forest is.
+    The score is 2 to the power of -(mean path length / length expected in a random tree), from 0 to 1, as
+    ``-score_samples`` of scikit-learn's forest, if no value is far beyond all that the forest saw, see Notes.
 
     Parameters
     ----------
@@ -44,13 +48,13 @@ class IsolationForest(Detector):
 
     Notes
     -----
-    Source: Liu, Ting & Zhou 2008, Isolation Forest, IEEE International Conference on Data Mining, 413. Fitting
-    needs scikit-learn (the extra ``models``); scoring and loading do not.
+    Source: Liu, Ting & Zhou 2008, Isolation Forest, IEEE International Conference on Data Mining, 413.
+    Fitting needs scikit-learn (the extra ``models``); scoring and loading do not.
 
-    A tree cuts within the range of the objects it was grown from, so beyond that range all values of a feature
-    are alike, and a feature is looked at in about one cut of as many as there are features: a vector that is
-    far out in one of many features alone is hardly isolated. Mahalanobis distances, or those of neighbours,
-    see it.
+    Trees cut within the range of the objects they are grown from: beyond it all values of a feature are
+    alike to them, and a vector that is gross in one of many features alone takes as many cuts as others. So
+    where a value lies farther beyond the range of a feature than the range is wide, the score is multiplied
+    by how many widths it is beyond, and may be larger than 1. All other scores are those of scikit-learn.
     """
 
     kind: ClassVar[str] = "isolation_forest"
@@ -107,20 +111,18 @@ class IsolationForest(Detector):
         forest = Forest(n_estimators=self.trees, max_samples=count, random_state=random).fit(vectors)
         levels = int(np.ceil(np.log2(max(count, 2))))
         trees = [_complete(one.tree_, levels) for one in forest.estimators_]
-        found: dict[str, NDArray[Any]] = {
-            name: np.stack([one[k] for one in trees]) for k, name in enumerate(list(PARTS)[:3])
-        }
-        return found | {"scales": np.float64(self.trees * expected_length(np.array([count]))[0])}
+        scale = self.trees * expected_length(np.array(count))
+        arrays = (*(np.stack(parts) for parts in zip(*trees, strict=True)), scale)
+        return dict(zip(PARTS, (*arrays, vectors.min(axis=0), vectors.max(axis=0)), strict=True))
 
     def score_rows(self, rows: Rows) -> NDArray[np.float64]:
         """Scores, each by the forest of the row's fold; (n,)."""
         (modality,) = self.modalities
         folds = rows.folds(self.folds)
-        own = (self._arrays[name] for name in ("features", "thresholds", "lengths"))
-        found: NDArray[np.float64] = np.exp2(
-            -path_lengths(rows.vectors[modality], folds, *own) / self._arrays["scales"][folds]
-        )
-        return found
+        features, thresholds, lengths, scales, low, high = (self._arrays[name] for name in PARTS)
+        vectors = rows.vectors[modality]
+        paths = path_lengths(vectors, folds, features, thresholds, lengths)
+        return np.exp2(-paths / scales[folds]) * np.maximum(excesses(vectors, folds, low, high), 1.0)
 
     def state(self) -> Checkpoint:
         """Settings and trees."""
@@ -141,11 +143,11 @@ class IsolationForest(Detector):
         self.percentile = made.percentile
         arrays = {name: saved.arrays[name] for name in PARTS}
         ends = arrays["lengths"].shape[-1]
-        shapes = {name: (self.folds, self.trees, ends - 1) for name in ("features", "thresholds")}
-        shapes |= {"lengths": (self.folds, self.trees, ends), "scales": (self.folds,)}
-        for name, dtype in PARTS.items():
-            if arrays[name].shape != shapes[name] or arrays[name].dtype != dtype:
-                raise ValueError(f"{name} is not {np.dtype(dtype)} of shape {shapes[name]}")
+        nodes = (self.folds, self.trees, ends - 1)
+        shapes = (nodes, nodes, (self.folds, self.trees, ends), (self.folds,), *[(self.folds, width)] * 2)
+        for (name, dtype), shape in zip(PARTS.items(), shapes, strict=True):
+            if arrays[name].shape != shape or arrays[name].dtype != dtype:
+                raise ValueError(f"{name} is not {np.dtype(dtype)} of shape {shape}")
         features = arrays["features"]
         if not (arrays["scales"] > 0).all() or not 0 <= features.min() <= features.max() < width:
             raise ValueError(f"features {features.min()} to {features.max()} of {width}")
@@ -187,13 +189,12 @@ def _down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _deepened(one: dict[str, NDArray[Any]], levels: int) -> dict[str, NDArray[Any]]:
     """The same forest with more levels, whose ends every row finds as before: on the left of the old ones."""
-    trees, ends = one["lengths"].shape
+    ends = one["lengths"].shape[1]
     more = 2**levels - ends
     if not more:
         return one
-    return {
+    return one | {
         "features": np.pad(one["features"], ((0, 0), (0, more))),
         "thresholds": np.pad(one["thresholds"], ((0, 0), (0, more)), constant_values=np.inf),
         "lengths": np.repeat(one["lengths"], 2**levels // ends, axis=1),
-        "scales": one["scales"],
     }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import exact
+from .jit import ZERO, exact
 
 #: Rows that go through a tree while it is in the nearest cache.
 TOGETHER = 64
@@ -27,7 +27,7 @@ def _path_lengths(values, forests, features, thresholds, lengths, levels, out):
         stop = min(start + TOGETHER, rows)
         for tree in range(features.shape[1]):
             for i in range(start, stop):
-                forest, node = forests[i], 0
+                forest, node = forests[i], ZERO
                 for _ in range(levels):
                     feature = features[forest, tree, node]
                     right = values[i, feature] > thresholds[forest, tree, node]
@@ -75,6 +75,6 @@ def path_lengths(
     if len(forests) != len(values):
         raise ValueError(f"{len(forests)} forests for {len(values)} rows")
     out = np.empty(len(values))
-    trees = (np.ascontiguousarray(a) for a in (features, thresholds, lengths))
-    _path_lengths(np.ascontiguousarray(values), forests, *trees, levels, out)
+    nodes, cuts, ends = (np.ascontiguousarray(a) for a in (features, thresholds, lengths))
+    _path_lengths(np.ascontiguousarray(values), forests, nodes, cuts, ends, levels, out)
     return out

@@ -37,6 +37,34 @@ def _weighted_squares(values, folds, weights, out):
         out[i] = total
 
 
+@kernel
+def _squared_distances(points, others, places, out):
+    for i in range(places.shape[0]):
+        point = points[i]
+        for k in range(places.shape[1]):
+            if places[i, k] < 0:
+                out[i, k] = math.inf
+                continue
+            other = others[places[i, k]]
+            total = 0.0
+            for j in range(point.size):
+                x = np.float64(point[j]) - np.float64(other[j])
+                total += x * x
+            out[i, k] = total
+
+
+@kernel
+def _excesses(values, folds, low, high, out):
+    for i in range(values.shape[0]):
+        value, least, most = values[i], low[folds[i]], high[folds[i]]
+        found = 0.0
+        for j in range(value.size):
+            x, a, b = np.float64(value[j]), np.float64(least[j]), np.float64(most[j])
+            if (x < a or x > b) and b > a:
+                found = max(found, max(a - x, x - b) / (b - a))
+        out[i] = found
+
+
 def cosines(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
     """Cosine of the angle between vectors.
 
@@ -72,4 +100,54 @@ def weighted_squares(
     """
     out = np.empty(len(values))
     _weighted_squares(np.ascontiguousarray(values), folds, np.ascontiguousarray(weights), out)
+    return out
+
+
+def squared_distances(
+    points: NDArray[np.float32], others: NDArray[np.float32], places: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Square of the Euclidean distance of each point from some others.
+
+    Parameters
+    ----------
+    points : (n, D) float32 array
+    others : (m, D) float32 array
+    places : (n, k) int64 array
+        Which of the others; -1 for none.
+
+    Returns
+    -------
+    (n, k) float64 array
+        Infinite where there is none.
+    """
+    if places.size and places.max() >= len(others):
+        raise ValueError(f"place {places.max()} of {len(others)} points")
+    out = np.empty(places.shape)
+    _squared_distances(np.ascontiguousarray(points), np.ascontiguousarray(others), places, out)
+    return out
+
+
+def excesses(
+    values: NDArray[np.float32],
+    folds: NDArray[np.int64],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """How far the farthest feature is beyond its range, in widths of the range.
+
+    Parameters
+    ----------
+    values : (n, D) float32 array
+    folds : (n,) int64 array
+        Row of the ranges.
+    low, high : (K, D) float32 array
+        Where the ranges end; those without a width do not count.
+
+    Returns
+    -------
+    (n,) float64 array
+        0 where all features are within.
+    """
+    out = np.empty(len(values))
+    _excesses(np.ascontiguousarray(values), folds, np.ascontiguousarray(low), np.ascontiguousarray(high), out)
     return out

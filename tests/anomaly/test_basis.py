@@ -183,4 +183,4 @@ def test_shifts_along_weak_directions_are_found_by_residuals() -> None:
 
 def test_residuals_need_something_beyond_the_span() -> None:
     with pytest.raises(ValueError, match="100 components leave nothing of 64 features: give a smaller span"):
-        Residual().fit(vectors(500, 64))
+        Residual(span=100).fit(vectors(500, 64))

@@ -285,7 +285,7 @@ def test_too_few_rows(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("detector", "enough"), [(Mahalanobis(), 153), (Residual(), 153), (Mahalanobis(folds=2), 245)]
+    ("detector", "enough"), [(Mahalanobis(), 153), (Residual(span=100), 153), (Mahalanobis(folds=2), 245)]
 )
 def test_fewer_rows_than_components(detector: Detector, enough: int) -> None:
     with pytest.raises(InputError, match=rf"too few for 100 components: give at least {enough}"):
