@@ -124,6 +124,33 @@ class Windows:
         return found
 
 
+#: Blocks that series are cut into, in all, so that folds made of them are of about the same size.
+BLOCKS = 50
+#: Lengths of a window that a block has at least: at most a fifth of all windows lie across cuts.
+LENGTHS_OF_BLOCK = 5
+
+
+def default_blocks(lengths: NDArray[np.int64] | list[int], length: int) -> int:
+    """Choose the blocks of each series for :func:`windows`: about 50 in all, and none too short.
+
+    Parameters
+    ----------
+    lengths : (s,) int
+        Steps of each series.
+    length : int
+        Steps of a window.
+
+    Examples
+    --------
+    >>> default_blocks([100_000], 100), default_blocks([2_000], 100), default_blocks([500] * 80, 100)
+    (50, 4, 1)
+    """
+    steps = np.asarray(lengths, np.int64)
+    wanted = -(-BLOCKS // max(len(steps), 1))
+    most = int(np.median(steps)) // (LENGTHS_OF_BLOCK * max(length, 1)) if len(steps) else 1
+    return max(1, min(wanted, most))
+
+
 def windows(lengths: NDArray[np.int64] | list[int], length: int, stride: int = 1, blocks: int = 1) -> Windows:
     """Cut series into windows.
 

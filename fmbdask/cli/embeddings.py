@@ -14,7 +14,7 @@ from fmbdask.cli.progress import progress
 
 app = typer.Typer(no_args_is_help=True, help="Stores of embeddings: import, export, join, select, describe.")
 
-Store = Annotated[Path, typer.Argument(help="An embedding store, or a .pt file.", metavar="EMB.zarr")]
+Store = Annotated[Path, typer.Argument(help="An embedding store, a .pt file or a table.", metavar="EMB.zarr")]
 NewStore = Annotated[Path, typer.Option("-o", "--out", help="The store to write.", metavar="EMB.zarr")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 IdFile = Annotated[
@@ -36,11 +36,18 @@ def group() -> None:
 
 
 @app.command(
-    "import", epilog="Example: fmbdask embeddings import astropt_embeddings.pt --model astropt -o EMB.zarr"
+    "import",
+    epilog="Examples: fmbdask embeddings import astropt_embeddings.pt --model astropt -o EMB.zarr; "
+    "fmbdask embeddings import telemetry.csv --window 100 --stride 10 -o WINDOWS.zarr",
 )
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="Embeddings: .pt, .npy, .npz, .parquet, .h5.", metavar="EMBEDDINGS")
+        Path,
+        typer.Argument(
+            help="Embeddings or a table: .pt, .npy, .npz, .csv, .parquet, .h5; with --window also a target "
+            "pixel file (.fits).",
+            metavar="EMBEDDINGS",
+        ),
     ],
     out: NewStore,
     model: Annotated[str, typer.Option(help="The model that made them.")] = "",
@@ -50,12 +57,22 @@ def import_(
     modality: Annotated[
         list[str] | None,
         typer.Option(
-            help="What the file calls the vectors of a modality (or the prefix of numbered columns): only "
-            "those that are named are taken. Of a .npy the name is enough.",
+            help="What the file calls the vectors of a modality (or the prefix of numbered columns, or names "
+            "of columns: features=A,B,C): only those that are named are taken. Of a .npy the name is enough.",
             metavar="NAME=KEY",
         ),
     ] = None,
     ids: IdFile = None,
+    window: Annotated[
+        int | None, typer.Option(help="Make an object of so many steps of a time series.", min=1)
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Steps from one window to the next; 1.", min=1)] = None,
+    time: Annotated[str | None, typer.Option(help="Column that puts steps in order.")] = None,
+    series: Annotated[str | None, typer.Option(help="Column that says which series a row is of.")] = None,
+    blocks: Annotated[
+        int | None,
+        typer.Option(help="Parts of each series that share no step, for --group block of detectors.", min=1),
+    ] = None,
     append: Annotated[bool, typer.Option("--append", help="Go on after the last object of a store.")] = False,
     overwrite: Overwrite = False,
     cluster: ClusterFile = None,
@@ -63,26 +80,32 @@ def import_(
 ) -> None:
     """Copy embeddings into a store that is read chunk by chunk.
 
-    Vectors that are missing, not finite or all zero are marked as not valid, and counted.
+    Vectors that are missing, not finite or all zero are marked as not valid, and counted. The numbers of a
+    table are one modality, features. With --window rows are steps of time series, and objects their windows.
     """
     if submitted(cluster, slurm):
         return
-    from fmbdask.store.embeddings import import_embeddings
+    from fmbdask.store.embeddings import import_embeddings, import_windows
 
+    chosen = named(modality or [])
+    cut = {"stride": stride, "time": time, "series": series, "blocks": blocks}
+    kept = {"model": model, "version": version, "preprocessing": preprocessing}
+    if window is None and any(value is not None for value in cut.values()):
+        raise typer.BadParameter("--stride, --time, --series and --blocks go with --window")
+    if window is not None and (len(chosen) > 1 or ids is not None or weights is not None):
+        raise typer.BadParameter("--window goes with one --modality, and neither with --ids nor --weights")
     with progress() as report:
-        done = import_embeddings(
-            file,
-            out,
-            model=model,
-            version=version,
-            weights=weights,
-            preprocessing=preprocessing,
-            modalities=named(modality or []),
-            ids=ids,
-            append=append,
-            overwrite=overwrite,
-            progress=report,
-        )
+        if window is None:
+            done = import_embeddings(
+                file, out, weights=weights, modalities=chosen, ids=ids, append=append, overwrite=overwrite,
+                progress=report, **kept,
+            )  # fmt: skip
+        else:
+            done = import_windows(
+                file, out, window=window, stride=stride or 1, time=time, series=series, blocks=blocks,
+                columns=next(iter(chosen.values()), None), append=append, overwrite=overwrite,
+                progress=report, **kept,
+            )  # fmt: skip
     for note in done.notes:
         typer.echo(f"Note: {note}", err=True)
     typer.echo(f"{done.path}: {done.added} objects added, {done.objects} in all")

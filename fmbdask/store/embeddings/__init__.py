@@ -8,6 +8,8 @@ from .joining import join_embeddings
 from .layout import Modality
 from .opening import open_embeddings
 from .storing import write_embeddings
+from .unfolding import sequences_of
+from .windowed import import_windows
 from .writer import EmbeddingWriter
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "export_embeddings",
     "find_store",
     "import_embeddings",
+    "import_windows",
     "join_embeddings",
     "open_embeddings",
     "read_ids",
     "select_objects",
+    "sequences_of",
     "write_embeddings",
 ]

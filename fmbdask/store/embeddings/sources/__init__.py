@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from ....errors import InputError
@@ -22,7 +23,9 @@ TABLES = (*CSV, *PARQUET, ".npz")
 RAMPS = (".fits", ".fit", ".fz", ".gz", ".asdf")
 
 
-def open_source(path: str | os.PathLike[str], wanted: Mapping[str, str] | None = None) -> EmbeddingSource:
+def open_source(
+    path: str | os.PathLike[str], wanted: Mapping[str, str] | None = None, *, aside: Sequence[str] = ()
+) -> EmbeddingSource:
     """Open a file of embeddings: ids and columns are read, vectors are not.
 
     Parameters
@@ -31,6 +34,8 @@ def open_source(path: str | os.PathLike[str], wanted: Mapping[str, str] | None =
         ``.pt``, ``.npy``, ``.npz``, CSV, Parquet or HDF5.
     wanted : mapping of str, optional
         What the file calls the vectors of each modality; by itself it is found out.
+    aside : sequence of str
+        Columns of a table that are no features unless ``wanted`` names them.
 
     Raises
     ------
@@ -42,13 +47,15 @@ def open_source(path: str | os.PathLike[str], wanted: Mapping[str, str] | None =
         raise InputError(f"{path} is a folder: give a .pt, .npy, .npz, CSV, Parquet or HDF5 file")
     stamp_of(path)
     suffix = path.suffix.lower()
-    source: EmbeddingSource = _reader(path, suffix)(path, wanted)
+    source = _reader(path, suffix, aside)(path, wanted)
     if not len(source.ids):
         raise InputError(f"{path} holds no objects: give at least one")
     return source
 
 
-def _reader(path: Path, suffix: str) -> Callable[[Path, Mapping[str, str] | None], EmbeddingSource]:
+def _reader(
+    path: Path, suffix: str, aside: Sequence[str]
+) -> Callable[[Path, Mapping[str, str] | None], EmbeddingSource]:
     if suffix in TORCH:
         from .torch_file import TorchRecords
 
@@ -60,17 +67,20 @@ def _reader(path: Path, suffix: str) -> Callable[[Path, Mapping[str, str] | None
     if suffix in PARQUET:
         from .parquet import ParquetTable
 
-        return ParquetTable
+        return partial(ParquetTable, aside=aside)
     if suffix in CSV:
         from .csv_table import CsvTable
 
-        return CsvTable
+        return partial(CsvTable, aside=aside)
     if suffix in HDF5:
         from .hdf5 import Hdf5Tables
 
         return Hdf5Tables
     if is_ramp_file(path):
-        raise InputError(f"{path} is an exposure, not embeddings: use `fmbdask ramps detect`")
+        raise InputError(
+            f"{path} is an exposure, not embeddings: use `fmbdask ramps detect`, or --window for target "
+            "pixels"
+        )
     raise InputError(f"{path} is of no known format: give a .pt, .npy, .npz, .csv, .parquet or .h5 file")
 
 

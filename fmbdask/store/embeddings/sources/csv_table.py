@@ -26,6 +26,7 @@ from .tables import (
     as_floats,
     check_names,
     choose_columns,
+    column_name,
     in_blocks,
     is_number,
     text_notes,
@@ -57,8 +58,8 @@ class CsvTable:
         The file.
     wanted : mapping of str, optional
         Columns by modality, see :func:`~.tables.choose_columns`.
-    text : sequence of str
-        Columns to keep as they are written, such as names of series.
+    aside : sequence of str
+        Columns that are no features unless they are named.
 
     Raises
     ------
@@ -67,30 +68,28 @@ class CsvTable:
     """
 
     def __init__(
-        self, path: Path, wanted: Mapping[str, str] | None = None, *, text: Sequence[str] = ()
+        self, path: Path, wanted: Mapping[str, str] | None = None, *, aside: Sequence[str] = ()
     ) -> None:
         self.path = str(path)
         self._names, self._delimiter, self._start, self._lines = self._header(path)
         ids = next((n for usual in ID_NAMES for n in self._names if n.lower() == usual), None)
         ignored = [n for n in self._names if n.lower() in ROW_NUMBERS]
         self._kinds = self._first_kinds()
-        for name in (*text, *([] if ids is None else [ids])):
-            if name in self._kinds:
-                self._kinds[name] = "string"
+        if ids is not None:
+            self._kinds[ids] = "string"
         while True:
             numbers = [n for n in self._names if self._kinds[n] != "string"]
             others = [n for n in self._names if self._kinds[n] == "string"]
-            self._chosen = choose_columns(numbers, others, wanted, self.path)
+            self._chosen = choose_columns(numbers, others, wanted, self.path, aside)
             taken = {column for chosen in self._chosen.values() for column in chosen.columns}
             single = [n for n in self._names if n not in taken and n not in ignored]
             wider = self._scan(single)
             if wider is None:
                 break
             self._kinds[wider] = WIDER[self._kinds[wider]]
-        values = dict(self._single)
-        for name in (*text, *([] if ids is None else [ids])):
-            if name in values:
-                values[name] = typed([str(cell).strip() for cell in values[name]])
+        values = {column_name(name): column for name, column in self._single.items()}
+        if ids is not None and ids in values:
+            values[ids] = typed([str(cell).strip() for cell in values[ids]])
         self.ids: Column
         self.ids, columns, self.notes = split_columns(values, self._rows, self.path)
         self.columns, more = with_label(columns, self.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,16 @@ from ....errors import InputError
 from ...readers.files import reason
 from ..columns import Column
 from .protocol import Block, Found, choose, split_columns
-from .tables import ROW_NUMBERS, Chosen, as_floats, check_names, choose_columns, text_notes, with_label
+from .tables import (
+    ROW_NUMBERS,
+    Chosen,
+    as_floats,
+    check_names,
+    choose_columns,
+    column_name,
+    text_notes,
+    with_label,
+)
 
 
 class ParquetTable:
@@ -27,13 +36,18 @@ class ParquetTable:
     wanted : mapping of str, optional
         Column of lists, or columns of numbers, by modality, see :func:`~.tables.choose_columns`.
 
+    aside : sequence of str
+        Columns of numbers that are no features unless they are named.
+
     Raises
     ------
     InputError
         If the file is damaged or holds no vectors.
     """
 
-    def __init__(self, path: Path, wanted: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path, wanted: Mapping[str, str] | None = None, *, aside: Sequence[str] = ()
+    ) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -47,6 +61,7 @@ class ParquetTable:
         schema = self._file.schema_arrow
         check_names(schema.names, self.path)
         lists = [f.name for f in schema if _is_vector(f.type)]
+        self._aside = aside
         self._chosen = self._choose(schema, lists, wanted)
         taken = {column for chosen in self._chosen.values() for column in chosen.columns}
         flat = [
@@ -60,7 +75,7 @@ class ParquetTable:
         objects = self._file.metadata.num_rows
         if not objects:
             raise InputError(f"{path} holds no objects: give at least one")
-        single = {name: self._column(name) for name in flat}
+        single = {column_name(name): self._column(name) for name in flat}
         self.ids: Column
         self.ids, self.columns, self.notes = split_columns(single, objects, self.path)
         if any(c.named for c in self._chosen.values()):
@@ -81,7 +96,7 @@ class ParquetTable:
         if asked or not chosen:
             numbers = [f.name for f in schema if _is_number(f.type)]
             others = [n for n in schema.names if n not in numbers and n not in lists]
-            chosen |= choose_columns(numbers, others, asked or None, self.path)
+            chosen |= choose_columns(numbers, others, asked or None, self.path, self._aside)
         return {n: chosen[n] for n in wanted or chosen}
 
     def _found(self, name: str, chosen: Chosen, lists: list[str]) -> Found:

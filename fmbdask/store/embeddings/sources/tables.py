@@ -21,6 +21,10 @@ LABEL_NAMES = (
     "label", "labels", "is_anomaly", "anomaly", "is_outlier", "outlier", "ground_truth", "target", "class",
     "y",
 )  # fmt: skip
+#: Columns that say when a step of a series was.
+TIME_NAMES = (
+    "time", "timestamp", "datetime", "date", "mjd", "jd", "bjd", "hjd", "utc", "cadenceno", "step",
+)  # fmt: skip
 #: Numbers of rows that libraries write without being asked.
 ROW_NUMBERS = ("", "unnamed: 0", "__index_level_0__")
 #: Words for an ordinary and for an anomalous object.
@@ -50,7 +54,11 @@ class Chosen:
 
 
 def choose_columns(
-    numbers: Sequence[str], others: Sequence[str], wanted: Mapping[str, str] | None, path: str
+    numbers: Sequence[str],
+    others: Sequence[str],
+    wanted: Mapping[str, str] | None,
+    path: str,
+    aside: Sequence[str] = (),
 ) -> dict[str, Chosen]:
     """Choose the features of a table.
 
@@ -62,6 +70,8 @@ def choose_columns(
         By modality: names of columns with commas between them, one name, the prefix of numbered columns, or
         the name of the modality for all numbers. Without it all numbers are the modality ``features``, but
         for the id, the position and labels.
+    aside : sequence of str
+        More columns that are no features unless they are named: times, names of series.
 
     Raises
     ------
@@ -76,6 +86,7 @@ def choose_columns(
     }
     if "x" in map(str.lower, numbers):
         special -= {"y"}  # beside x it is a coordinate
+    special |= {name.lower() for name in aside}
     every = tuple(n for n in numbers if n.lower() not in special)
     found: dict[str, Chosen] = {}
     for name, key in (wanted or {FEATURES: FEATURES}).items():
@@ -104,6 +115,12 @@ def choose_columns(
             raise InputError(f"{path}: --modality {name}={key} names a column twice: give each once")
         found[name] = Chosen(key, columns, named)
     return found
+
+
+def column_name(name: str) -> str:
+    """Name of a column in a store: that of the table, with underscores for what no identifier may hold."""
+    made = re.sub(r"\W+", "_", name).strip("_")
+    return name if name.isidentifier() or not made else made if made.isidentifier() else f"column_{made}"
 
 
 def numbered(names: Iterable[str], prefix: str) -> tuple[str, ...] | None:
