@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,7 @@ def theirs() -> dict[str, Score]:
     if find_spec("pyod") is None:
         print("pyod is not installed: left out")
         return found
-    from pyod.models.iforest import IForest
-    from pyod.models.knn import KNN
-    from pyod.models.pca import PCA as Projections
+    forests, distances, projections = (import_module(f"pyod.models.{m}") for m in ("iforest", "knn", "pca"))
 
     def score(make: Callable[[int], Any]) -> Score:
         def run(train: Vectors, test: Vectors, seed: int) -> NDArray[np.float64]:
@@ -132,9 +131,9 @@ def theirs() -> dict[str, Score]:
 
         return run
 
-    found["pyod IForest"] = score(lambda seed: IForest(random_state=seed))
-    found["pyod KNN"] = score(lambda _: KNN(n_neighbors=NEIGHBOURS))
-    found["pyod PCA"] = score(lambda seed: Projections(random_state=seed))
+    found["pyod IForest"] = score(lambda seed: forests.IForest(random_state=seed))
+    found["pyod KNN"] = score(lambda _: distances.KNN(n_neighbors=NEIGHBOURS))
+    found["pyod PCA"] = score(lambda seed: projections.PCA(random_state=seed))
     return found
 
 

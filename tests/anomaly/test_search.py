@@ -12,8 +12,8 @@ from fmbdask.anomaly import Alignment, Contrast, Cosine, CrossModalSearch, load
 from fmbdask.anomaly.contrast import _usual
 from fmbdask.anomaly.discovery import discoveries
 from fmbdask.anomaly.listing import families_of, nearest_ordinary
-from fmbdask.anomaly.reference import Reference, median_of
 from fmbdask.anomaly.objects import Objects
+from fmbdask.anomaly.reference import Reference, median_of
 from fmbdask.anomaly.surroundings import unit
 from fmbdask.errors import InputError
 from fmbdask.survey.bench.embeddings.judge import store_of
