@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from .flow import Flow
     from .isolation_forest import IsolationForest
     from .lazy import scores, skipped
+    from .levels import Levels
     from .lstm import Lstm
     from .mahalanobis import Mahalanobis
     from .neighbours import Neighbours
+    from .pairing import with_sequences
     from .residual import Residual
     from .search import CrossModalSearch
 
@@ -32,6 +34,7 @@ __all__ = [
     "Ensemble",
     "Flow",
     "IsolationForest",
+    "Levels",
     "Lstm",
     "Mahalanobis",
     "Neighbours",
@@ -40,14 +43,17 @@ __all__ = [
     "load",
     "scores",
     "skipped",
+    "with_sequences",
 ]
 
 #: Public name -> module of this room.
 _MODULES = {name: module for module, name in KINDS.values()} | {
     "CrossModalSearch": "search",
     "Detector": "detector",
+    "Levels": "levels",
     "scores": "lazy",
     "skipped": "lazy",
+    "with_sequences": "pairing",
 }
 
 
