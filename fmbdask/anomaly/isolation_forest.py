@@ -122,7 +122,9 @@ class IsolationForest(Detector):
         features, thresholds, lengths, scales, low, high = (self._arrays[name] for name in PARTS)
         vectors = rows.vectors[modality]
         paths = path_lengths(vectors, folds, features, thresholds, lengths)
-        return np.exp2(-paths / scales[folds]) * np.maximum(excesses(vectors, folds, low, high), 1.0)
+        beyond = np.maximum(excesses(vectors, folds, low, high), 1.0)
+        found: NDArray[np.float64] = np.exp2(-paths / scales[folds]) * beyond
+        return found
 
     def state(self) -> Checkpoint:
         """Settings and trees."""
