@@ -26,7 +26,8 @@ class Autoencoder(NetworkDetector[Standard, "DenseAutoencoder"]):
     folds, seed
         As for every detector.
     layers : sequence of int
-        Widths from the first hidden layer to the narrowest; the way back has the same ones. ReLU between.
+        Widths from the first hidden layer to the narrowest; the way back has the same ones. ReLU after each
+        but the narrowest.
     networks : int
         Networks that the folds share, 2 or more where there is more than one fold: each is trained without
         its folds, which it scores.
@@ -35,8 +36,11 @@ class Autoencoder(NetworkDetector[Standard, "DenseAutoencoder"]):
     scale : {"standard", "robust", "none"}
         What features are brought to, see :class:`~fmbdask.anomaly.standard.Standard`. The network sees them
         clipped at 10 scales; errors are of what they are, so that scores go on growing.
-    epochs : int, optional
-        Most passes over the sample; as many as make 1200 steps by default, from 5 to 100.
+    trim : float
+        Share of the rows of a batch, those with the largest errors, that do not count: a network that has
+        time enough learns anomalies as well.
+    epochs : int
+        Most passes over the sample.
     validation : float
         Share of the sample that a training is validated on.
     device : {"auto", "cpu", "cuda"}
@@ -46,8 +50,9 @@ class Autoencoder(NetworkDetector[Standard, "DenseAutoencoder"]):
 
     Notes
     -----
-    Source: Sakurada & Yairi 2014, MLSDA '14, 4 (doi:10.1145/2689746.2689747). Needs torch (the extra
-    ``models``). On one machine the same seed gives the same bits on a CPU.
+    Sources: Sakurada & Yairi 2014, MLSDA '14, 4 (doi:10.1145/2689746.2689747); Rousseeuw 1984, Journal of the
+    American Statistical Association 79, 871 (least trimmed squares). Needs torch (the extra ``models``). On
+    one machine the same seed gives the same bits on a CPU.
     """
 
     kind: ClassVar[str] = "autoencoder"
@@ -63,7 +68,8 @@ class Autoencoder(NetworkDetector[Standard, "DenseAutoencoder"]):
         networks: int = 2,
         percentile: float | None = 95.0,
         scale: str = "standard",
-        epochs: int | None = None,
+        trim: float = 0.1,
+        epochs: int = 20,
         validation: float = 0.1,
         device: str = "auto",
         learning_rate: float = 2e-3,
@@ -75,8 +81,10 @@ class Autoencoder(NetworkDetector[Standard, "DenseAutoencoder"]):
         check_scale(scale)
         if not layers or min(layers) < 1:
             raise ConfigError(f"layers of an autoencoder cannot be {list(layers)}: give widths of 1 or more")
+        if not 0 <= trim < 1:
+            raise ConfigError(f"trim is {trim}: give a share of the rows from 0 to below 1")
         settings = {
-            "layers": [int(n) for n in layers], "percentile": percentile, "scale": scale,
+            "layers": [int(n) for n in layers], "percentile": percentile, "scale": scale, "trim": trim,
             "learning_rate": learning_rate, "batch": batch, "patience": patience,
             "weight_decay": weight_decay, "gradient_clip": gradient_clip,
         }  # fmt: skip
@@ -97,9 +105,12 @@ class Autoencoder(NetworkDetector[Standard, "DenseAutoencoder"]):
         data, validation = (torch.from_numpy(inputs[which]) for which in (~job.held, job.held))
         network = self.fresh(standard, job)
 
+        trim = self.settings["trim"]
+
         def loss(vectors: torch.Tensor) -> torch.Tensor:
             found: torch.Tensor = (network(vectors) - vectors).square().mean(dim=1)
-            return found
+            limit = torch.quantile(found.detach(), 1.0 - trim)
+            return torch.where(found <= limit, found, 0.0) if trim else found
 
         history = self.train(job, network, (data,), (validation,), loss)
         self.keep(standard, network)

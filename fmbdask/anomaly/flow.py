@@ -121,6 +121,7 @@ class Flow(NetworkDetector[Whitening, "AffineFlow"]):
     family: ClassVar[str] = "normalizing flows"
     single: ClassVar[str] = "a flow"
     packages: ClassVar[tuple[str, ...]] = ("torch", "zuko")
+    fewest: ClassVar[int] = 100
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class Lstm(NetworkDetector[Inputs, "Network"]):
         What features are brought to, see :class:`~fmbdask.anomaly.standard.Standard`. The network sees them
         clipped at 10 scales; errors are of what they are, so that scores go on growing.
     epochs : int, optional
-        Most passes over the sample; as many as make 1200 steps by default, from 5 to 100.
+        Most passes over the sample; as many as make 400 steps by default, from 3 to 100.
     validation : float
         Share of the sample that a training is validated on.
     device : {"auto", "cpu", "cuda"}
@@ -89,6 +89,8 @@ class Lstm(NetworkDetector[Inputs, "Network"]):
     kind: ClassVar[str] = "lstm"
     family: ClassVar[str] = "LSTM networks"
     single: ClassVar[str] = "an LSTM network"
+    steps: ClassVar[int] = 400
+    passes: ClassVar[tuple[int, int]] = (3, 100)
 
     def __init__(
         self,
@@ -104,8 +106,8 @@ class Lstm(NetworkDetector[Inputs, "Network"]):
         epochs: int | None = None,
         validation: float = 0.1,
         device: str = "auto",
-        learning_rate: float = 5e-3,
-        batch: int = 256,
+        learning_rate: float = 1e-2,
+        batch: int = 128,
         patience: int = 10,
         weight_decay: float = 1e-5,
         gradient_clip: float = 1.0,

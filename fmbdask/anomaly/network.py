@@ -31,12 +31,8 @@ if TYPE_CHECKING:
 
 #: Score of a row whose own overflows.
 LARGEST = 1e30
-#: Fewest objects of a training, where networks leave folds out: half of those that are needed.
-FEWEST = 100
 #: Settings that go to the training as they are.
 TRAINING = ("learning_rate", "schedule", "batch", "patience", "weight_decay", "gradient_clip")
-#: Fewest and most passes over the sample, if their number is not given.
-EPOCHS = (5, 100)
 
 T = TypeVar("T")
 N = TypeVar("N", bound="torch.nn.Module")
@@ -102,8 +98,12 @@ class NetworkDetector(Detector, Generic[T, N]):
     family: ClassVar[str]
     single: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ("torch",)
+    #: Fewest objects of the training of one network.
+    fewest: ClassVar[int] = 20
     #: Steps of a training, if the number of epochs is not given.
     steps: ClassVar[int] = 1200
+    #: Fewest and most passes over the sample that make up these.
+    passes: ClassVar[tuple[int, int]] = (5, 100)
 
     def __init__(
         self,
@@ -178,10 +178,10 @@ class NetworkDetector(Detector, Generic[T, N]):
         valid = sample.valid[modality]
         out = valid & (self.network_of(sample.folds(self.folds)) == number)
         use = np.flatnonzero(valid & ~out if self.networks > 1 else out)
-        if len(use) < FEWEST:
+        if len(use) < self.fewest:
             raise InputError(
                 f"{len(use)} objects to train {self.single} of {modality} on are too few: give at least "
-                f"{2 * FEWEST}"
+                f"{2 * self.fewest}"
             )
         held = np.zeros(len(use), bool)
         keys = sample.keys[use]
@@ -210,7 +210,7 @@ class NetworkDetector(Detector, Generic[T, N]):
         from ..models.training import Training, train
 
         each = max(1, len(data[0]) // int(self.settings["batch"]))
-        epochs = self.epochs or int(np.clip(self.steps // each, *EPOCHS))
+        epochs = self.epochs or int(np.clip(self.steps // each, *self.passes))
         options = Training(
             epochs=epochs, **{name: self.settings[name] for name in TRAINING if name in self.settings}
         )

@@ -1,9 +1,9 @@
-"""From errors of steps to a score of a sequence: its most surprising window.
+"""From errors of steps to a score of a sequence: its most surprising windows.
 
 In windows of several lengths the errors, which are 0 on average with deviation 1 where all is ordinary, are
 asked by a likelihood ratio whether they have another mean or another variance: larger (a spike, noise, a
 forecast that fails) or smaller (a signal that stands still). Each length counts in units of what ordinary
-sequences have, and the largest one is the score.
+sequences have, and the score is a smooth maximum over the lengths.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: From one length of windows to the next.
-STEP = 4
+STEP = 2
 #: Errors of deviation 1 that every window is taken to have besides its own.
 PRIOR = 4.0
 #: Quantiles of ordinary sequences that become 0 and 1.
@@ -52,8 +52,10 @@ class Scan:
         return Scan(found, middle, np.maximum(upper - middle, 1e-6))
 
     def __call__(self, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Score of each sequence; (n,)."""
-        found: NDArray[np.float64] = ((largest(errors, self.lengths) - self.middle) / self.spread).max(axis=1)
+        """Score of each sequence, the logarithm of the sum of exponentials over the lengths; (n,)."""
+        each = (largest(errors, self.lengths) - self.middle) / self.spread
+        top = each.max(axis=1)
+        found: NDArray[np.float64] = top + np.log(np.exp(each - top[:, None]).sum(axis=1))
         return found
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -16,7 +16,9 @@ FIRST_STEP = 0.1
 
 
 class DenseAutoencoder(torch.nn.Module):
-    """Dense layers with ReLU between them, to the narrowest and back in the same widths.
+    """Dense layers with ReLU after each but the narrowest and the last, there and back in the same widths.
+
+    The narrowest one has none: it would cut half of each of the few directions that are left.
 
     Parameters
     ----------
@@ -49,7 +51,9 @@ class DenseAutoencoder(torch.nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Reconstruct vectors (n, width)."""
-        for layer in self.maps[:-1]:
-            vectors = torch.relu_(layer(vectors))
-        found: Tensor = self.maps[-1](vectors)
-        return found
+        straight = (len(self.maps) // 2 - 1, len(self.maps) - 1)
+        for number, layer in enumerate(self.maps):
+            vectors = layer(vectors)
+            if number not in straight:
+                vectors = torch.relu(vectors)
+        return vectors
