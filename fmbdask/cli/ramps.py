@@ -9,6 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fmbdask.cli.elsewhere import ClusterFile, Slurm, submitted
+from fmbdask.cli.exposures import (
+    Accumulate,
+    AmplifierLayout,
+    Amplifiers,
+    BadPixels,
+    Border,
+    Extension,
+    FrameTime,
+    Gain,
+    Linearity,
+    ReadNoise,
+    Saturation,
+    overrides,
+)
+from fmbdask.cli.options import Threads
 from fmbdask.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -24,12 +39,6 @@ Exposures = Annotated[
         help="Exposure files: FITS (also .gz, .fz), .npy, Zarr, HDF5, ASDF.", metavar="EXPOSURE..."
     ),
 ]
-Extension = Annotated[
-    str | None, typer.Option(help="Which of several ramps: FITS extension, or name of an array or column.")
-]
-Accumulate = Annotated[
-    bool, typer.Option("--accumulate", help="Integrate the fluxes of target pixel files over time.")
-]
 DetectorName = Annotated[
     str | None, typer.Option("--detector", help="Name of the detector, where headers have none or another.")
 ]
@@ -43,11 +52,26 @@ class Format(StrEnum):
     zarr = "zarr"
 
 
-class Layout(StrEnum):
-    """Which columns an amplifier reads."""
+class Pixels(StrEnum):
+    """Which pixels become sequences."""
 
-    contiguous = "contiguous"
-    interleaved = "interleaved"
+    random = "random"
+    candidates = "candidates"
+    all = "all"
+
+
+class Kind(StrEnum):
+    """What the steps of a sequence are."""
+
+    differences = "differences"
+    counts = "counts"
+
+
+class Units(StrEnum):
+    """Units of sequences."""
+
+    sigma = "sigma"
+    DN = "DN"
 
 
 class TableFormat(StrEnum):
@@ -116,6 +140,7 @@ def simulate(
 
 @app.command(epilog="Example: fmbdask ramps ingest data/*.fits -o ramps")
 def ingest(
+    ctx: typer.Context,
     exposures: Exposures,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the Zarr stores.")],
     overwrite: Overwrite = False,
@@ -129,13 +154,12 @@ def ingest(
         return
     from fmbdask.survey.exposures.work import ingest_exposures
 
-    overrides = {"extension": extension, "accumulate": accumulate or None}
     with progress() as report:
         results = ingest_exposures(
             exposures,
             out,
             overwrite=overwrite,
-            overrides={key: value for key, value in overrides.items() if value is not None},
+            overrides=overrides(ctx.params),
             progress=report,
         )
     finish(results)
@@ -143,6 +167,7 @@ def ingest(
 
 @app.command(epilog="Example: fmbdask ramps detect data/*.fits -o out --false-alarm-rate 1e-5 --numpy --ds9")
 def detect(
+    ctx: typer.Context,
     exposures: Exposures,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the results: OUT/<exposure>/...")],
     config: Annotated[Path | None, typer.Option("--config", help="YAML file of detection settings.")] = None,
@@ -157,19 +182,15 @@ def detect(
     overwrite: Overwrite = False,
     extension: Extension = None,
     accumulate: Accumulate = False,
-    gain: Annotated[str | None, typer.Option(help="Electrons per DN: a number or a map file.")] = None,
-    read_noise: Annotated[
-        str | None, typer.Option(help="Electrons in one read: a number or a map file.")
-    ] = None,
-    saturation: Annotated[str | None, typer.Option(help="DN: a number or a map file.")] = None,
-    bad_pixels: Annotated[Path | None, typer.Option(help="Map of pixels to leave out (not 0).")] = None,
-    linearity: Annotated[Path | None, typer.Option(help="Coefficients of the linearity correction.")] = None,
-    reference_border: Annotated[
-        str | None, typer.Option(help="Reference pixels: one number, or bottom,top,left,right.")
-    ] = None,
-    amplifiers: Annotated[int | None, typer.Option(min=1, help="Number of amplifiers.")] = None,
-    amplifier_layout: Annotated[Layout | None, typer.Option(help="Which columns an amplifier reads.")] = None,
-    frame_time: Annotated[float | None, typer.Option(min=0, help="Seconds between frames.")] = None,
+    gain: Gain = None,
+    read_noise: ReadNoise = None,
+    saturation: Saturation = None,
+    bad_pixels: BadPixels = None,
+    linearity: Linearity = None,
+    reference_border: Border = None,
+    amplifiers: Amplifiers = None,
+    amplifier_layout: AmplifierLayout = None,
+    frame_time: FrameTime = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="False alarms per clean pixel ramp.")] = None,
     skip_first: Annotated[str | None, typer.Option(help="Frames to leave out at the start, or auto.")] = None,
     skip_last: Annotated[str | None, typer.Option(help="Frames to leave out at the end, or auto.")] = None,
@@ -177,7 +198,7 @@ def detect(
         Path | None, typer.Option(help="Folder that `ramps history` wrote: what is known of the detector.")
     ] = None,
     detector: DetectorName = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+    threads: Threads = None,
     cluster: ClusterFile = None,
     slurm: Slurm = False,
 ) -> None:
@@ -191,19 +212,6 @@ def detect(
 
     flags = {"false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last}
     settings = resolve(DetectionConfig, "ramps.detect", config, flags).value
-    overrides = {
-        "extension": extension,
-        "accumulate": accumulate or None,
-        "gain": number_or_file(gain),
-        "read_noise": number_or_file(read_noise),
-        "saturation": number_or_file(saturation),
-        "bad_pixels": bad_pixels,
-        "linearity": linearity,
-        "reference_border": border(reference_border),
-        "amplifiers": amplifiers,
-        "amplifier_layout": amplifier_layout.value if amplifier_layout else None,
-        "frame_time": frame_time,
-    }
     with progress() as report:
         results = detect_exposures(
             exposures,
@@ -212,12 +220,79 @@ def detect(
             overwrite=overwrite,
             features=features,
             exports=Exports(numpy=numpy, groupdq=groupdq, ds9=ds9),
-            overrides={key: value for key, value in overrides.items() if value is not None},
+            overrides=overrides(ctx.params),
             remembered=Remembered(detector_history, detector),
             threads=threads,
             progress=report,
         )
     finish(results)
+
+
+@app.command(epilog="Example: fmbdask ramps sequences data/dark.fits -o PIXELS.zarr --count 50000")
+def sequences(
+    ctx: typer.Context,
+    exposure: Annotated[
+        Path, typer.Argument(help="An exposure of any format that detect takes.", metavar="EXPOSURE")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The store to write.", metavar="EMB.zarr")],
+    pixels: Annotated[
+        Pixels, typer.Option(help="A sample, those in which detect finds something, or all.")
+    ] = Pixels.random,
+    count: Annotated[int, typer.Option(min=1, help="Pixels at most, unless all are taken.")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same pixels.")] = 0,
+    kind: Annotated[
+        Kind, typer.Option(help="Differences of frames, or counts above the first one.")
+    ] = Kind.differences,
+    units: Annotated[Units, typer.Option(help="Read noise of the pixel, or DN.")] = Units.sigma,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file of detection settings.")] = None,
+    overwrite: Overwrite = False,
+    extension: Extension = None,
+    accumulate: Accumulate = False,
+    gain: Gain = None,
+    read_noise: ReadNoise = None,
+    saturation: Saturation = None,
+    bad_pixels: BadPixels = None,
+    linearity: Linearity = None,
+    reference_border: Border = None,
+    amplifiers: Amplifiers = None,
+    amplifier_layout: AmplifierLayout = None,
+    frame_time: FrameTime = None,
+    threads: Threads = None,
+    cluster: ClusterFile = None,
+    slurm: Slurm = False,
+) -> None:
+    """Write the ramps of pixels as sequences, each an object of a store, for detectors of time series.
+
+    Offsets that pixels share are taken off as detect does; frames that are flagged, saturated or left out are
+    not valid. `fmbdask train lstm EMB.zarr` learns from them.
+    """
+    if submitted(cluster, slurm):
+        return
+    from fmbdask.config import resolve
+    from fmbdask.ramps.config import DetectionConfig
+    from fmbdask.survey.exposures.sequences import ramp_sequences
+
+    with progress() as report:
+        done = ramp_sequences(
+            exposure,
+            out,
+            pixels=pixels.value,
+            count=count,
+            seed=seed,
+            kind=kind.value,
+            units=units.value,
+            config=resolve(DetectionConfig, "ramps.detect", config, {}).value,
+            overrides=overrides(ctx.params),
+            overwrite=overwrite,
+            threads=threads,
+            say=lambda text: typer.echo(text, err=True),
+            progress=report,
+        )
+    for note in done.notes:
+        typer.echo(f"Note: {note}", err=True)
+    typer.echo(f"{done.path}: {done.objects} pixels")
+    for name, tally in done.modalities.items():
+        typer.echo(f"  {name}: {tally}")
 
 
 @app.command(epilog="Example: fmbdask ramps history out/* -o history")
@@ -299,28 +374,3 @@ def finish(outcomes: list[Outcome]) -> None:
         typer.echo(f"{len(outcomes) - failed} of {len(outcomes)} exposures done, {failed} failed", err=True)
     if failed:
         raise typer.Exit(1)
-
-
-def number_or_file(text: str | None) -> float | Path | None:
-    """A number as it is, anything else as the path of a map."""
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return Path(text)
-
-
-def border(text: str | None) -> list[int] | None:
-    """`4` or `4,4,0,0` as reference pixels at the bottom, top, left and right."""
-    if text is None:
-        return None
-    try:
-        widths = [int(part) for part in text.split(",")]
-    except ValueError:
-        widths = []
-    if len(widths) == 1:
-        widths *= 4
-    if len(widths) != 4 or min(widths) < 0:
-        raise typer.BadParameter(f"--reference-border takes one number or bottom,top,left,right, not {text}")
-    return widths

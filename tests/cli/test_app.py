@@ -10,7 +10,7 @@ import typer
 
 from fmbdask.cli import progress, templates
 from fmbdask.cli.app import app, main
-from fmbdask.cli.ramps import border, number_or_file
+from fmbdask.cli.exposures import border, number_or_file
 
 
 @pytest.fixture(autouse=True)
