@@ -13,6 +13,8 @@ from torch import Tensor
 
 #: The last weights begin this much smaller, so that a network begins with what is close to the mean.
 FIRST_STEP = 0.1
+#: Products of matrices narrower than this take, in the MKL of torch, other ways for some rows than for others.
+NARROW = 16
 
 
 class DenseAutoencoder(torch.nn.Module):
@@ -53,7 +55,16 @@ class DenseAutoencoder(torch.nn.Module):
         """Reconstruct vectors (n, width)."""
         straight = (len(self.maps) // 2 - 1, len(self.maps) - 1)
         for number, layer in enumerate(self.maps):
-            vectors = layer(vectors)
+            vectors = _mapped(layer, vectors)
             if number not in straight:
                 vectors = torch.relu(vectors)
         return vectors
+
+
+def _mapped(layer: torch.nn.Linear, vectors: Tensor) -> Tensor:
+    """Apply a layer, so that a row has the same bits at every place: with zeros beside few features."""
+    lacking = -layer.in_features % NARROW
+    if layer.out_features >= NARROW or not lacking:
+        return layer(vectors)  # type: ignore[no-any-return]
+    weight = torch.nn.functional.pad(layer.weight, (0, lacking))
+    return torch.nn.functional.linear(torch.nn.functional.pad(vectors, (0, lacking)), weight, layer.bias)
