@@ -13,7 +13,7 @@ from torch import Tensor
 
 #: The last weights begin this much smaller, so that a network begins with what is close to the mean.
 FIRST_STEP = 0.1
-#: Products of matrices narrower than this take, in the MKL of torch, other ways for some rows than for others.
+#: Products of matrices narrower than this go other ways for some rows than for others in the MKL of torch.
 NARROW = 16
 
 
