@@ -96,7 +96,11 @@ def import_windows(
 
     Examples
     --------
-    >>> import_windows("telemetry.csv", "telemetry.zarr", window=100, stride=10)  # doctest: +SKIP
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "pump.csv"
+    >>> _ = path.write_text("time,flow\\n" + "".join(f"{i},{i * i}\\n" for i in range(40)))
+    >>> import_windows(path, path.with_suffix(".zarr"), window=10, stride=5).objects
+    7
     """
     path, out = Path(path), Path(out)
     old = read_store(out) if append else None
