@@ -7,6 +7,7 @@ calls nothing that a file names.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,7 +62,9 @@ def from_pth(content: bytes, where: str, architecture: Architecture | None = Non
         If it is damaged, holds anything but weights and plain values, or weights of another network.
     """
     try:
-        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is refused a line later
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # what is damaged or made to harm fails anywhere in the reader
         reason = next(iter(str(error).splitlines()), "").split(". ")[0][:100] or type(error).__name__
         raise InputError(

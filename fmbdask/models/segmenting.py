@@ -42,6 +42,8 @@ class SegmentTraining(Training):
     ----------
     batch : int
         Patches of a step, over all processes.
+    patience : int
+        Epochs without a better score or a lower validation loss after which it ends.
     balance : float
         How much heavier rare classes are: 0 equal weights of voxels, 1 of classes.
     dice : float
@@ -200,7 +202,12 @@ class _Loop:
 
     @property
     def ended(self) -> bool:
-        return self.done >= self.options.epochs or self.done - self.best >= self.options.patience
+        return self.done >= self.options.epochs or self.done - self._last_gain() >= self.options.patience
+
+    def _last_gain(self) -> int:
+        """Epochs after which the score or the loss was best: a score may be 0 for a while at first."""
+        losses = [one if math.isfinite(one) else math.inf for one in self.history["val_loss"]]
+        return max(self.best, 1 + int(np.argmin(losses)) if losses else 0)
 
     def epoch(self, data: LabelledPatches, progress: Callable[[int, int, str], None] | None) -> None:
         """One pass over all patches."""
