@@ -28,8 +28,8 @@ def sequences_of(dataset: xr.Dataset, name: str = "sequence") -> xr.DataArray:
     -------
     DataArray
         float32, dimensions (object, time, feature), NaN where a step is not valid, with the coordinates along
-        ``object`` of the store, ``valid_time`` (object, time; bool) and, where features have names,
-        ``feature``. Detectors take it as they take the store.
+        ``object`` of the store (but those called ``time`` or ``feature``), ``valid_time`` (object, time;
+        bool) and, where features have names, ``feature``. Detectors take it as they take the store.
 
     Raises
     ------
@@ -58,7 +58,8 @@ def sequences_of(dataset: xr.Dataset, name: str = "sequence") -> xr.DataArray:
     valid = da.map_blocks(
         _valid, lazy, shape=shape, chunks=sizes, dtype=np.bool_, meta=np.empty((0, 0), np.bool_)
     )
-    coords = {n: c for n, c in dataset.coords.items() if c.dims == (OBJECT,)}
+    taken = (TIME, FEATURE, VALID_TIME)
+    coords = {n: c for n, c in dataset.coords.items() if c.dims == (OBJECT,) and n not in taken}
     coords[VALID_TIME] = xr.DataArray(valid, dims=(OBJECT, TIME))
     if len(modality.feature_names) == shape.features:
         coords[FEATURE] = xr.DataArray(list(modality.feature_names), dims=FEATURE)

@@ -100,10 +100,10 @@ def ramp_sequences(
     -------
     Imported
         The store has the modality ``sequence`` with one feature, ``difference`` or ``counts``, and columns
-        ``object_id`` ((integration * rows + y) * columns + x), ``integration``, ``y``, ``x``, ``amplifier``,
-        and for candidates ``event``: 1 cosmic ray, 2 telegraph noise, 3 snowball. The same bits for any
-        number of threads. A step is valid where both its frames are: in use, not flagged, below saturation
-        and not after it.
+        ``object_id`` ((integration * rows + y) * columns + x), ``integration``, ``pixel``
+        (y * columns + x: what folds are to keep together), ``y``, ``x``, ``amplifier``, and for candidates
+        ``event``: 1 cosmic ray, 2 telegraph noise, 3 snowball. The same bits for any number of threads. A
+        step is valid where both its frames are: in use, not flagged, below saturation and not after it.
 
     Raises
     ------
@@ -236,15 +236,23 @@ def _in_order(
 def _ids(part: Chosen, detector: Detector) -> NDArray[np.int64]:
     """Number of each pixel, row by row, integration after integration."""
     _, _, rows, columns = detector.shape
-    y, x = part.rows + part.region.y0, part.columns + part.region.x0
-    ids: NDArray[np.int64] = (part.region.integration * rows + y) * columns + x
+    ids: NDArray[np.int64] = part.region.integration * rows * columns + _pixels(part, detector)
     return ids
+
+
+def _pixels(part: Chosen, detector: Detector) -> NDArray[np.int64]:
+    """Number of each pixel in a frame."""
+    pixels: NDArray[np.int64] = (
+        (part.rows + part.region.y0) * detector.shape[3] + part.columns + part.region.x0
+    )
+    return pixels
 
 
 def _columns(part: Chosen, detector: Detector) -> dict[str, NDArray[np.int64]]:
     y, x = part.rows + part.region.y0, part.columns + part.region.x0
     columns = {
         "integration": np.full(len(y), part.region.integration),
+        "pixel": _pixels(part, detector),
         "y": y,
         "x": x,
         "amplifier": detector.amplifier[x],
