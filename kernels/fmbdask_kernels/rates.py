@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import planes as to
+from .arrays import on_gpu
 from .covariance import factor, solve, timing
 from .jit import ZERO, exact, kernel
 from .stepped import LEAST, TELLING, drift_covariance, trace_of_inverse
@@ -205,7 +206,7 @@ def rates(
     offsets: Offsets,
     parts: RateTables,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Best rate of every pixel without steps, and its error.
+    """Best rate of every pixel without steps, and its error; arrays of CuPy stay on their GPU.
 
     Parameters
     ----------
@@ -222,6 +223,10 @@ def rates(
         Rate and its error [DN per mean interval]; those of pixels of which not all reads are used mean
         nothing.
     """
+    if on_gpu(data):
+        from .cupy import rates as twin
+
+        return twin.rates(data, used, planes, prior, tables, offsets, parts)
     plain = planes[to.SLOPE]
     rows, columns = _clipped(planes, MIXED)
     if rows.size:

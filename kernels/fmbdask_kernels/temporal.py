@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from . import lanes as tile
 from . import planes as to
+from .arrays import on_gpu
 from .jit import exact, kernel, stage
 from .lanes import LANES, LAST, f4, i2, i4, padded
 from .masked import masked_features, masked_pixels
@@ -316,6 +317,8 @@ def temporal_features(
 ) -> NDArray[np.float32]:
     """Temporal features of every pixel of a block, and the strongest step of each.
 
+    An array of CuPy is done on its GPU, see :mod:`fmbdask_kernels.cupy.temporal`.
+
     Parameters
     ----------
     data : (T, ny, nx) array
@@ -339,6 +342,14 @@ def temporal_features(
         In the order of :data:`.planes.PLANES`. Pixels with fewer than 4 usable reads are NaN but for
         ``reads``.
     """
+    if on_gpu(data):
+        from .cupy import temporal as twin
+
+        there: NDArray[np.float32] = twin.temporal_features(
+            data, used, tables, prior, offsets, pattern=pattern, usable=usable, saturation=saturation,
+            appearance_sigma=appearance_sigma,
+        )  # fmt: skip
+        return there
     ny, nx = data.shape[1:]
     out = np.empty((len(PLANES), ny, nx), np.float32)
     level = np.broadcast_to(np.asarray(np.inf if saturation is None else saturation, np.float32), (ny, nx))
