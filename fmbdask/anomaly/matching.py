@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import xarray as xr
 
 from ..errors import InputError
-from .objects import SEQUENCE, UNNAMED, Data, Objects
+from .objects import NAMES, SEQUENCE, UNNAMED, Data, Objects
 from .protocol import Scorer
 
 #: What must agree where both sides know it.
@@ -37,14 +40,29 @@ def objects_for(detector: Scorer, data: Data) -> Objects:
                 f"vectors of {modality} have {found} features, the model was fitted to {width}: "
                 "give the store of the same model"
             )
-        own, other = detector.provenance.get(modality, {}), objects.provenance.get(modality, {})
-        for key in SAME:
-            if own.get(key) and other.get(key) and own[key] != other[key]:
-                raise InputError(
-                    f"vectors of {modality} have {key} {other[key]}, the model was fitted to {own[key]}: "
-                    "fit it to this store"
-                )
+        why = disagreement(objects.provenance.get(modality, {}), detector.provenance.get(modality, {}))
+        if why is not None:
+            raise InputError(
+                f"vectors of {modality} have {why[0]}, the model was fitted to {why[1]}: fit it to this store"
+            )
     return objects
+
+
+def disagreement(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What vectors of two provenances do not have in common, in words; None if they go together.
+
+    Examples
+    --------
+    >>> disagreement({"feature_names": ["volt", "amp"]}, {"feature_names": ["volt", "rpm"]})
+    ('amp as feature 2', 'rpm')
+    """
+    for key in SAME:
+        if one.get(key) and other.get(key) and one[key] != other[key]:
+            return f"{key} {one[key]}", str(other[key])
+    for place, (a, b) in enumerate(zip(one.get(NAMES) or (), other.get(NAMES) or (), strict=False), 1):
+        if a != b:
+            return f"{a} as feature {place}", str(b)
+    return None
 
 
 def _one_array(data: Data, name: str, group: str | None) -> Objects:

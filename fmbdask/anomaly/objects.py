@@ -27,10 +27,10 @@ OBJECT = "object"
 UNNAMED = "feature"
 #: Dimension of the steps of a sequence, and the coordinate that says which of them are valid.
 TIME, VALID_TIME = "time", "valid_time"
-#: What belongs to a model about where its vectors came from, and which steps and features they hold if they
-#: are sequences.
-SEQUENCE = "sequence"
-PROVENANCE = ("model", "version", "weights_sha256", "preprocessing", SEQUENCE)
+#: What belongs to a model about where its vectors came from, which steps and features they hold if they are
+#: sequences, and what their numbers are called.
+SEQUENCE, NAMES = "sequence", "feature_names"
+PROVENANCE = ("model", "version", "weights_sha256", "preprocessing", SEQUENCE, NAMES)
 
 Data = xr.Dataset | xr.DataArray | ArrayLike
 

@@ -31,8 +31,10 @@ from fmbdask.cli.options import (
     listed,
 )
 from fmbdask.cli.progress import progress
+from fmbdask.cli.unet import unet
 
 app = typer.Typer(no_args_is_help=True, help="Fit detectors of anomalous objects, one family a command.")
+app.command(epilog="Example: fmbdask train unet configs/ramps/unet.yaml -o runs/unet")(unet)
 
 Out = Annotated[
     Path | None,
@@ -96,7 +98,9 @@ def autoencoder(
     fit("autoencoder", ctx)
 
 
-@app.command(epilog="Example: fmbdask train isolation_forest TABLE.csv -o MODELS --labels anomalous")
+@app.command(
+    "isolation_forest", epilog="Example: fmbdask train isolation_forest TABLE.csv -o MODELS --labels label"
+)
 def isolation_forest(
     ctx: typer.Context,
     stores: Stores = None,

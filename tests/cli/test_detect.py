@@ -85,6 +85,47 @@ def test_training_without_networks(tmp_path: Path, capsys: pytest.CaptureFixture
     }  # fmt: skip
 
 
+def test_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(rng.normal(size=(300, 3)), columns=["volt", "amp", "rpm"])
+    frame["anomaly"] = (np.arange(300) % 30 == 0).astype(int)
+    table = tmp_path / "table.csv"
+    frame.to_csv(table, index=False)
+    models = tmp_path / "models"
+    assert status("train", "isolation_forest", table, "-o", models, "--trees", "5", "--labels", "label") == 0
+    assert capsys.readouterr().out.split() == [str(models / "isolation_forest_features")]
+    words = ("detect", "ensemble", table, "-o", tmp_path / "out", "--labels", "label")
+    weights = ("--weights", "isolation_forest=1,mahalanobis=3")
+    assert status(*words, *weights) == 0
+    found = pd.read_csv(tmp_path / "out" / "ensemble_scores_table.csv")
+    assert len(found) == 300
+    assert list(found)[-4::2] == ["isolation_forest_score", "mahalanobis_score"]
+    assert status(*words, "--members", "mahalanobis,neighbours", "--overwrite") == 0  # trained again
+    assert "neighbours_score" in pd.read_csv(tmp_path / "out" / "ensemble_scores_table.csv")
+    capsys.readouterr()
+    for extra, sentence in (
+        (("--members", "forest"), "forest cannot be a member of an ensemble: known are autoencoder"),
+        (("--weights", "mahalanobis=0"), "all weights are 0"),
+        (("--labels", "anomaly"), "has no column anomaly to take labels from: it has object_id, label"),
+        (("--members", "mahalanobis,residual"), "was trained with members mahalanobis, neighbours, not"),
+    ):
+        assert status(*words, *extra) == 1
+        assert sentence in said(capsys)
+    assert status(*words, "--weights", "mahalanobis") == 2
+    assert status("train", "autoencoder", table, "-o", models, "--layers", "8,x") == 2
+    assert "--layers takes widths between commas, 64,32 say, not 8,x" in said(capsys)
+    other = tmp_path / "other.csv"
+    frame.rename(columns={"amp": "torque"}).to_csv(other, index=False)
+    trained = ("--models", tmp_path / "out" / "models" / "table")
+    assert status("detect", "ensemble", other, "-o", tmp_path / "other", *trained) == 1
+    assert "have torque as feature 2, the ensemble model was fitted to amp: give the store" in said(capsys)
+    text = tmp_path / "text.csv"
+    text.write_text("name,colour\n" + "".join(f"n{k},red\n" for k in range(300)))
+    assert status("detect", "ensemble", text, "-o", tmp_path / "out") == 1
+    assert "has no column of numbers that can be a feature" in said(capsys)
+
+
 def test_as_a_survey(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = store(tmp_path / "x.zarr", 300, missing=0.1)
     words = ("detect", "cosine", path, "-o")

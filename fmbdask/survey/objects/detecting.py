@@ -20,6 +20,8 @@ from .settings import DetectConfig
 from .stores import Kept
 from .taking import by_model, named, pairs, suited
 
+#: Families whose training takes minutes.
+NETWORKS = {"autoencoder", "flow", "lstm"}
 Find = Literal["outliers", "cosine", "multimodal", "ensemble", "scores"]
 
 
@@ -86,9 +88,11 @@ class SearchConfig(DetectConfig):
         return int(self.robust and (learn or self.find == "ensemble"))
 
     def seconds_to_learn(self, stores: int) -> float:
-        """Expected time of training [s]: that of the flows, which grows with what a layer has to multiply."""
+        """Expected time of training [s]: of networks it grows with what a layer has to multiply."""
         if self.find == "cosine":
             return 5.0 * stores
+        if self.find == "ensemble":
+            return 60.0 + 60.0 * len(NETWORKS & set(self.ensemble or ("autoencoder",)))
         flows = 2 * 40.0 * self.n_layers * (0.2 + (self.hidden_dim / 128) ** 2)
         return 30.0 + flows * (self.epochs or 10) / 10
 

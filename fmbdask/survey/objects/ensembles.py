@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...anomaly.detector import ANOMALOUS, Detector
-from ...anomaly.ensemble import Ensemble
+from ...anomaly.ensemble import WEIGHTS, Ensemble
 from ...anomaly.kinds import KINDS
 from ...errors import InputError
 from .lists import Listing, write_in_order
@@ -92,9 +92,10 @@ def adjusted(settings: DetectConfig, detector: Detector) -> Detector:
                 f"the trained ensemble has no member {absent[0]}: it has {', '.join(found.members)}; leave "
                 "that out, or train another"
             )
-        known = settings.weights or {}
-        weights = {name: known.get(name, 1.0) for name in settings.ensemble}
-        found.set_weights(**(dict.fromkeys(found.members, 0.0) | weights))
+        names = settings.ensemble
+        usual = WEIGHTS if set(WEIGHTS) == set(names) else dict.fromkeys(names, 1.0 / len(names))
+        own = {name: usual[name] for name in names} | (settings.weights or {})
+        found.set_weights(**(dict.fromkeys(found.members, 0.0) | own))
     return found
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...anomaly.contrast import Contrast
-from ...anomaly.families import families, sizes
+from ...anomaly.families import sizes
 from ...anomaly.folds import FOLD_SEED, SAMPLE_SEED, keys_of
-from ...anomaly.mahalanobis import Mahalanobis
+from ...anomaly.listing import families_of
 from ...anomaly.objects import usable
 from ...anomaly.rows import Rows
 from ...store.embeddings.opening import Store
@@ -54,7 +54,8 @@ def explained(
     """
     rows = read_rows(listing, stores, pair, places)
     found: dict[str, Any] = {}
-    family = _families(listing, joined, rows, reason)
+    own = {name: listing.detectors[name] for name in listing.models()[joined.model]}
+    family = families_of(own, rows, reason.tolist())
     found["family"] = family + 1
     found["family_size"] = sizes(family)
     for modality in pair:
@@ -74,34 +75,6 @@ def read_rows(listing: Listing, stores: Sequence[Store], modalities: Sequence[st
     valid = {m: usable(v, np.any(v != 0, axis=1)) for m, v in vectors.items()}
     ids = listing.scored.ids[places]
     return Rows(0, vectors, valid, keys_of(ids, SAMPLE_SEED), keys_of(ids, FOLD_SEED))
-
-
-def _families(listing: Listing, joined: Joined, rows: Rows, reason: NDArray[Any]) -> Int:
-    """Family of each object: among those that the same modalities put into the list."""
-    kinds = np.array(["+".join(listing.detectors[name].modalities) if name else "" for name in reason])
-    out = np.arange(len(rows))
-    for kind in sorted(set(kinds.tolist())):
-        mine = np.flatnonzero(kinds == kind)
-        parts = [_whitened(listing, joined, rows.take(mine), m) for m in kind.split("+") if m]
-        known = [part for part in parts if part is not None]
-        if known:
-            out[mine] = mine[families(np.concatenate(known, axis=1), kinds[mine])]
-    return out
-
-
-def _whitened(listing: Listing, joined: Joined, rows: Rows, modality: str) -> NDArray[np.float32] | None:
-    """Vectors in deviations along all components, in the basis of the first fold for all of them."""
-    for name in listing.models()[joined.model]:
-        detector = listing.detectors[name]
-        if isinstance(detector, Mahalanobis) and detector.modalities == (modality,) and detector.span is None:
-            assert detector.basis is not None
-            assert detector.variances is not None
-            vectors = np.where(rows.valid[modality][:, None], rows.vectors[modality], np.float32(0.0))
-            found = detector.basis.centred(0, vectors) @ detector.basis.vectors[0]
-            found = found / np.sqrt(detector.variances[0])
-            found[~rows.valid[modality]] = 0.0
-            return np.asarray(found, np.float32)
-    return None
 
 
 def _nearest(listing: Listing, joined: Joined, rows: Rows, modality: str) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from ...atomic import atomic
 from ...checkpoints import META
 from ...errors import InputError
 from ..planning.inputs import identity_of
+from .stores import plain
 
 NAME = "store.json"
 
@@ -88,8 +89,3 @@ def other_settings(folder: Path, asked: Mapping[str, Any]) -> str:
             other = other_settings(folder / part, options)
             differ += [f"{part}: {other}"] if other else []
     return ", ".join(differ)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: lists for tuples."""
-    return list(value) if isinstance(value, tuple) else value

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...anomaly.detector import Detector
 from ...anomaly.kinds import class_of
-from ...anomaly.matching import SAME
+from ...anomaly.matching import disagreement
 from ...checkpoints import META, load_checkpoint
 from ...errors import InputError
 from .stores import Kept
@@ -42,14 +42,12 @@ def check_belongs(detector: Detector, kept: Mapping[str, Kept], where: str) -> N
                 f"vectors of {modality} in {where} have {found.width} features, the {detector.kind} model "
                 f"was fitted to {width}: give the store of the same model, or train another"
             )
-        own = detector.provenance.get(modality, {})
-        for key in SAME:
-            if own.get(key) and found.provenance.get(key) and own[key] != found.provenance[key]:
-                raise InputError(
-                    f"vectors of {modality} in {where} have {key} {found.provenance[key]}, the "
-                    f"{detector.kind} model was fitted to {own[key]}: give the store of the same model, or "
-                    "train another"
-                )
+        why = disagreement(found.provenance, detector.provenance.get(modality, {}))
+        if why is not None:
+            raise InputError(
+                f"vectors of {modality} in {where} have {why[0]}, the {detector.kind} model was fitted to "
+                f"{why[1]}: give the store of the same model, or train another"
+            )
 
 
 def save_models(detectors: Mapping[str, Detector], folder: Path, *, overwrite: bool = False) -> None:

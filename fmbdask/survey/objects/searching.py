@@ -150,6 +150,7 @@ def search(
     for one in searches:
         one.choose_models(named_settings(settings or DetectConfig(), asked or {}), models, done)
         one.check_lists()
+        done.notes += one.notes()
     several: list[Path] = []
     for one in searches:
         work = temporary_name(target / find)
@@ -192,6 +193,13 @@ class _Search:
         self.name = "+".join(self.models)
         self.folder = target / MODELS / self.name
         SearchConfig(**self.options).check(opened(store), self.kept)
+
+    def notes(self) -> list[str]:
+        """What the user should know before anything is learnt."""
+        search = SearchConfig(**self.options)
+        if not search.learns:
+            return []
+        return search.known.note(opened(self.store), search.chosen(self.kept, str(self.store)))
 
     def wanted(self) -> dict[str, Any]:
         """Detectors that are needed."""

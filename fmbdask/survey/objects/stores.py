@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...anomaly.folds import FOLD_SEED, SAMPLE_SEED, keys_of
+from ...anomaly.matching import disagreement as differ
 from ...anomaly.objects import PROVENANCE, SEQUENCE, labels_of, usable
 from ...anomaly.rows import Rows
 from ...errors import InputError
 from ...store.embeddings.columns import fixed_width
 from ...store.embeddings.opening import Store, read_store
 
+#: Column of windows of series: those of different blocks share no step.
+BLOCKS = "block"
 #: Objects that are scored at once: their vectors and what is made of them fit into 100 MB.
 ROWS = 8192
 
@@ -79,6 +82,15 @@ class Known:
                     f"{', '.join(store.columns) or 'none'}"
                 )
 
+    def note(self, store: Store, chosen: Mapping[str, Kept]) -> list[str]:
+        """What a user should know of what is learnt from."""
+        if self.group is None and BLOCKS in store.columns and any(k.sequences for k in chosen.values()):
+            return [
+                f"windows of {store.path} that share steps may be learnt from and scored at once: give "
+                f"--group {BLOCKS} to keep them apart"
+            ]
+        return []
+
 
 def opened(path: str | os.PathLike[str]) -> Store:
     """Open a store; once a process for one state of it.
@@ -108,10 +120,15 @@ def described(store: Store) -> dict[str, Kept]:
             m.features,
             m.model or Path(store.path).name.partition(".")[0],
             m.embedding_key or m.name,
-            {key: getattr(m, key) for key in PROVENANCE if getattr(m, key)},
+            {key: plain(getattr(m, key)) for key in PROVENANCE if getattr(m, key)},
         )
         for m in store.modalities
     }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: lists for tuples."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def ids_of(store: Store, start: int, stop: int) -> NDArray[Any]:
@@ -239,11 +256,10 @@ def disagreement(stores: Mapping[str, Mapping[str, Kept]]) -> str:
                     f"vectors of {modality} have {other.width} features in {path}, {own.width} in {first}: "
                     "stores of one survey must be of one model"
                 )
-            for key in ("model", "weights_sha256"):
-                a, b = own.provenance.get(key), other.provenance.get(key)
-                if a and b and a != b:
-                    return (
-                        f"vectors of {modality} have {key} {b} in {path} and {a} in {first}: "
-                        "stores of one survey must be of one model"
-                    )
+            why = differ(other.provenance, own.provenance)
+            if why is not None:
+                return (
+                    f"vectors of {modality} have {why[0]} in {path} and {why[1]} in {first}: "
+                    "stores of one survey must be of one model"
+                )
     return ""

@@ -85,6 +85,7 @@ def train(
         kept = described(opened(store))
         wanted = groups(kind, kept, modalities or chosen.modality, str(store))
         chosen.known.check(opened(store))
+        made.notes += chosen.known.note(opened(store), {m: kept[m] for group in wanted for m in group})
         folder = Path(out) if out is not None else OUT / MODELS / "+".join(by_model(kept))
         targets = {name_of(kind, group, by_model(kept)): group for group in wanted}
         for name in targets:

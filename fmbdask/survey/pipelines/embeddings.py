@@ -331,22 +331,24 @@ class ScoreStage(EmbeddingStage):
             found |= load_models(context.products[f"{self.before}.run"] / MODELS, empty=True)
         return with_members(found) if self.search.find == "ensemble" else found
 
-    def map(self, item: Item, region: int, prepared: Any, context: Context) -> dict[str, Any]:
-        """Score a span."""
-        return scores_of(self.detectors(item, context), self.pieces(item, region, ROWS, context))
+    def map(self, item: Item, region: int, prepared: Any, context: Context) -> tuple[int, dict[str, Any]]:
+        """Score a span, and say which it is."""
+        return region, scores_of(self.detectors(item, context), self.pieces(item, region, ROWS, context))
 
     def reduce(
         self, item: Item, prepared: Any, results: Iterator[Any], target: Path, context: Context
     ) -> None:
         """Write the scores of a store."""
         store, _ = self.opened(item)
-        spans = ((ids_of(store, *span(item, region)), scores) for region, scores in enumerate(results))
+        spans = ((ids_of(store, *span(item, region)), scores) for region, scores in results)
         with context.writing():
             context.extra["unscored"] = write_scores(target / SCORES, spans, self.detectors(item, context))
 
     def reduce_run(self, products: Sequence[tuple[Item, Path]], target: Path, context: Context) -> None:
         """Rank, and write the lists."""
-        models = self.detectors(products[0][0], context) if products else {}
+        if not products:
+            raise InputError("no store could be scored: see why each failed")
+        models = self.detectors(products[0][0], context)
         with TemporaryDirectory(dir=target) as scratch:
             _, notes = write_lists(
                 self.search, models, [(item.name, opened(item.path)) for item, _ in products],

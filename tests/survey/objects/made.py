@@ -70,8 +70,10 @@ def sequences(path: Path, objects: int = 300, *, beside: int = 0, seed: int = 0)
     if beside:
         vectors["features"] = rng.normal(size=(objects, beside)).astype(np.float32)
         modalities.append(Modality("features", beside, model="tess"))
+    numbers = np.arange(objects)
+    columns = {"label": (numbers % 10 == 0).astype(np.int64), "block": numbers // 20}
     with EmbeddingWriter(path, modalities, objects=objects) as writer:
-        writer.write(np.arange(objects), vectors, {"label": (np.arange(objects) % 10 == 0).astype(np.int64)})
+        writer.write(numbers, vectors, columns)
     return path
 
 

@@ -97,7 +97,10 @@ def test_weights_and_levels_of_a_trained_ensemble(table: Path, listed: Path) -> 
     own = made(levels.made(), wanted.weights).fit(data)
     scores = own.score(data)
     np.testing.assert_array_equal(found.ensemble_score.loc[data["object_id"].values], scores)
-    assert set(found.alert[found.level.between(0.5, 0.9, inclusive="left")]) == {"warning"}
+    known = found.dropna(subset="level")
+    made_of = levels.made()
+    assert known.alert.tolist() == made_of.names(made_of.codes(known.level)).tolist()
+    assert ((known.alert == "normal") == (known.level < 0.5)).all()
     alone = detect_ensemble(table, weights={"mahalanobis": 1.0}, out=listed, overwrite=True)
     assert "mahalanobis_score" in alone
     assert "isolation_forest_score" not in alone
@@ -123,13 +126,17 @@ def test_sequences(tmp_path: Path) -> None:
     both = sequences(tmp_path / "both.zarr", beside=4)
     trained = train("lstm", [both], tmp_path / "models", settings(), options={"networks": 2})
     assert [p.name for p in trained.models] == ["lstm_flux"]
+    assert [
+        note for note in trained.notes if "may be learnt from and scored at once: give --group block" in note
+    ]
     forest = train("isolation_forest", [both], tmp_path / "models", settings())
     assert [p.name for p in forest.models] == ["isolation_forest_features"]
     search([both], tmp_path / "scored", "scores", models=tmp_path / "models")
     table = pd.read_csv(tmp_path / "scored" / "scores_tess.csv")
     assert table.groupby("detector").size().to_dict() == {"isolation_forest_features": 300, "lstm_flux": 300}
-    wanted = settings(members=("isolation_forest", "lstm"))
-    search([both], tmp_path / "out", "ensemble", wanted)
+    wanted = settings(members=("isolation_forest", "lstm"), group="block")
+    done = search([both], tmp_path / "out", "ensemble", wanted)
+    assert not [note for note in done.notes if "--group block" in note]
     saved = load(tmp_path / "out" / "models" / "tess" / "ensemble")
     assert isinstance(saved, Ensemble)
     assert {n: m.modalities for n, m in saved.members.items()} == {

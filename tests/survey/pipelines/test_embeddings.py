@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from fmbdask.anomaly import Ensemble, class_of
 from fmbdask.anomaly.mahalanobis import Mahalanobis
 from fmbdask.anomaly.search import CrossModalSearch
 from fmbdask.errors import ChangedError, ConfigError, RefusedError
@@ -30,7 +31,7 @@ from fmbdask.survey.planning.plan import plan
 from fmbdask.survey.reporting.failures import failures
 from fmbdask.survey.running.run import resume, run
 
-from ..objects.made import QUICK, store
+from ..objects.made import FAMILIES, MEMBERS, QUICK, store
 from .runner import run_all
 
 pytest.importorskip("torch")
@@ -42,12 +43,16 @@ PATIENCE = 600.0
 OBJECTS = 66_000
 WIDTHS = {"image": 3, "spectrum": 3}
 OPTIONS: dict[str, Any] = {"find": "multimodal", "fusion": "geo", **QUICK}
+ENSEMBLE: dict[str, Any] = {
+    "find": "ensemble", "modality": ["image"], "members": MEMBERS, "detectors": FAMILIES, "labels": "label",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of two spans."""
-    return store(tmp_path_factory.mktemp("large") / "aion.zarr", OBJECTS, WIDTHS, missing=0.01)
+    """A store of two spans, some objects of which are labelled anomalous."""
+    path = tmp_path_factory.mktemp("large") / "aion.zarr"
+    return store(path, OBJECTS, WIDTHS, missing=0.01, columns={"label": np.arange(OBJECTS) // 5 % 100 // 99})
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +75,11 @@ def same(one: Path, other: Path) -> bool:
     return all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
 
 
-def test_killed_and_resumed(large: Path, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("find", ["multimodal", "ensemble"])
+def test_killed_and_resumed(find: str, large: Path, whole: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    plan(config([large], path), cluster="threads", workers=2, calibration=Calibration()).save()
+    options = ENSEMBLE if find == "ensemble" else {}
+    plan(config([large], path, **options), cluster="threads", workers=2, calibration=Calibration()).save()
     process = subprocess.Popen([*COMMAND, "resume", str(path), "--cluster", "threads", "--workers", "2"])
     until = time.monotonic() + PATIENCE
     models = path / "products" / "learn.run"
@@ -85,6 +92,13 @@ def test_killed_and_resumed(large: Path, whole: Path, tmp_path: Path) -> None:
     assert before
     assert resume(path, cluster="threads", workers=1).complete
     assert {p: p.stat().st_mtime_ns for p in models.rglob("*.safetensors")} == before  # not trained again
+    if find == "ensemble":
+        whole = run_inline(config([large], **options), tmp_path / "here", threads=2).lists
+        own = Ensemble({kind: class_of(kind)(**FAMILIES.get(kind, {})) for kind in MEMBERS})
+        data = open_embeddings(large)
+        own.fit(data, modalities=["image"], labels="label")
+        listed = pd.read_parquet(whole / "ensemble_scores_aion.parquet").set_index("object_id")
+        np.testing.assert_array_equal(listed.ensemble_score[data["object_id"].values], own.score(data))
     assert same(path / "catalog", whole)
 
 
@@ -119,6 +133,13 @@ def test_all_scores_are_those_of_the_python_interface(tmp_path: Path) -> None:
         ids = [int(word) for word in near.split()]
         assert len(ids) == 3
         assert (table.loc[ids, "p_value"] > 0.1).all()
+
+
+def test_a_plan_measures_spans_of_any_order(tmp_path: Path) -> None:
+    path = store(tmp_path / "aion.zarr", 3 * 65_536 + 100, {"image": 2, "spectrum": 2})
+    made = plan(config([path], tmp_path / "run", find="cosine"), cluster="threads", workers=1)
+    assert made.calibration.problems == ()
+    assert {sample.stage for sample in made.calibration.samples} == {0, 1}
 
 
 def test_moments_once_more(tmp_path: Path) -> None:
