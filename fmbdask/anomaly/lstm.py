@@ -69,7 +69,7 @@ class Lstm(NetworkDetector[Inputs, "Network"]):
         What features are brought to, see :class:`~fmbdask.anomaly.standard.Standard`. The network sees them
         clipped at 10 scales; errors are of what they are, so that scores go on growing.
     epochs : int, optional
-        Most passes over the sample; as many as make 400 steps by default, from 3 to 100.
+        Most passes over the sample; as many as make 400 steps by default, from 2 to 100.
     validation : float
         Share of the sample that a training is validated on.
     device : {"auto", "cpu", "cuda"}
@@ -90,7 +90,7 @@ class Lstm(NetworkDetector[Inputs, "Network"]):
     family: ClassVar[str] = "LSTM networks"
     single: ClassVar[str] = "an LSTM network"
     steps: ClassVar[int] = 400
-    passes: ClassVar[tuple[int, int]] = (3, 100)
+    passes: ClassVar[tuple[int, int]] = (2, 100)
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class Lstm(NetworkDetector[Inputs, "Network"]):
             return Forecaster(shape.features, hidden)
         if self.settings["model"] == "reconstruction":
             return Reconstructor(shape.steps, shape.features, hidden)
-        return Classifier(shape.features, hidden, self.settings["dense"])
+        return Classifier(shape.steps, shape.features, hidden, self.settings["dense"])
 
     def score_tile(
         self, inputs: Inputs, network: Any, tile: NDArray[np.float32], device: torch.device

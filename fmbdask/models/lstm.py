@@ -46,17 +46,38 @@ class Cells(torch.nn.Module):
         Features of a step.
     hidden : sequence of int
         Cells of each layer.
+    memory : int
+        Longest time that cells begin by remembering: each another one up to this many steps (Tallec and
+        Ollivier 2018, arXiv:1804.11188); a few where it is 0.
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int]) -> None:
+    def __init__(self, inputs: int, hidden: Sequence[int], memory: int = 0) -> None:
         super().__init__()
+        self.memory = memory
         widths = [inputs, *hidden]
         self.layers = torch.nn.ModuleList(torch.nn.LSTM(a, b) for a, b in zip(widths, hidden, strict=False))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw all weights anew; cells begin by remembering."""
+        for layer in self.layers:
+            cells = layer.get_parameter("weight_hh_l0").shape[1]
+            for values in layer.parameters():
+                values.uniform_(-(cells**-0.5), cells**-0.5, generator=generator)
+            hidden = layer.get_parameter("bias_hh_l0")
+            if self.memory:
+                keep = (
+                    torch.empty(cells).uniform_(1.0, max(2.0, self.memory - 1.0), generator=generator).log()
+                )
+                hidden[:cells].copy_(-keep)
+                hidden[cells : 2 * cells].copy_(keep)
+            else:
+                hidden[cells : 2 * cells].fill_(1.0)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs of the last layer, (steps, n, hidden), for (steps, n, inputs)."""
         for layer in self.layers:
-            inputs, _ = layer(inputs)
+            found: tuple[Tensor, tuple[Tensor, Tensor]] = layer(inputs)
+            inputs = found[0]
         return inputs
 
 
@@ -64,14 +85,11 @@ class Network(torch.nn.Module):
     """What all have: weights drawn from a generator."""
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw all weights anew; cells begin by remembering (bias 1 of the forget gate)."""
+        """Draw all weights anew."""
         with torch.no_grad():
             for module in self.modules():
-                if isinstance(module, torch.nn.LSTM):
-                    bound = module.hidden_size**-0.5
-                    for values in module.parameters():
-                        values.uniform_(-bound, bound, generator=generator)
-                    module.bias_hh_l0[module.hidden_size : 2 * module.hidden_size].fill_(1.0)
+                if isinstance(module, Cells):
+                    module.reset(generator)
                 elif isinstance(module, torch.nn.Linear):
                     bound = module.in_features**-0.5
                     module.weight.uniform_(-bound, bound, generator=generator)
@@ -139,16 +157,16 @@ class Classifier(Network):
 
     Parameters
     ----------
-    features : int
+    steps, features : int
     hidden : sequence of int
         Cells of each layer.
     dense : int
         Width of the dense layer.
     """
 
-    def __init__(self, features: int, hidden: Sequence[int], dense: int) -> None:
+    def __init__(self, steps: int, features: int, hidden: Sequence[int], dense: int) -> None:
         super().__init__()
-        self.cells = Cells(features + 1, hidden)
+        self.cells = Cells(features + 1, hidden, memory=steps)
         self.dense = torch.nn.Linear(hidden[-1], dense)
         self.output = torch.nn.Linear(dense, 1)
 
