@@ -183,10 +183,11 @@ class NetworkDetector(Detector, Generic[T, N]):
                 f"{len(use)} objects to train {self.single} of {modality} on are too few: give at least "
                 f"{2 * self.fewest}"
             )
-        held = np.zeros(len(use), bool)
-        keys = sample.keys[use]
-        first = np.argsort(keys, kind="stable")
-        held[first[: max(1, round(self.settings["validation"] * len(use)))]] = True
+        keys, groups = sample.keys[use], sample.groups[use]
+        whole = 1 < len(np.unique(groups)) < len(groups)  # windows of one block overlap
+        order = groups if whole else keys
+        count = max(1, round(self.settings["validation"] * len(use)))
+        held = order <= np.sort(order)[count - 1]
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
 
         def tell(done: int, total: int, text: str) -> None:

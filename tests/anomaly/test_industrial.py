@@ -24,6 +24,7 @@ from fmbdask.anomaly import (
     skipped,
     with_sequences,
 )
+from fmbdask.anomaly.network import Job
 from fmbdask.anomaly.objects import Objects
 from fmbdask.errors import InputError
 from fmbdask.sequences import windows
@@ -227,3 +228,27 @@ def test_detectors_of_windows_keep_their_blocks() -> None:
     # an object's fold, so its score, is that of its block wherever it stands
     whole = detector.score(data).values
     assert np.array_equal(detector.score(data[50:90]).values, whole[50:90])
+
+
+def test_training_is_not_stopped_by_windows_that_overlap_those_it_learns_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = telemetry()
+    steps = data["series"].values[:, None] * 700 + data["start"].values[:, None] + np.arange(STEPS)
+    place = {row.tobytes(): n for n, row in enumerate(Objects.of(data).arrays["windows"].compute())}
+    jobs: list[Job] = []
+    train_one = Lstm.train_one
+
+    def noting(self: Lstm, job: Job) -> None:
+        jobs.append(job)
+        train_one(self, job)
+
+    monkeypatch.setattr(Lstm, "train_one", noting)
+    Lstm(folds=2, hidden=(4,), epochs=1).fit(data, group="block")
+    assert len(jobs) == 2
+    for job in jobs:
+        rows = np.array([place[v.tobytes()] for v in job.vectors[job.use]])
+        learnt, judged = (set(steps[rows[which]].ravel().tolist()) for which in (~job.held, job.held))
+        assert learnt
+        assert judged
+        assert not learnt & judged
