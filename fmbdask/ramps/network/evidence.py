@@ -158,7 +158,8 @@ class Confidence:
             weights = weights - length * step
             if np.abs(length * step).max() < 1e-9:
                 break
-        return cls(*map(float, weights), int(real.size), int(np.count_nonzero(real)))
+        constant, slope_of_evidence, slope_of_score = weights.tolist()
+        return cls(constant, slope_of_evidence, slope_of_score, int(real.size), int(np.count_nonzero(real)))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with what the evidence is."""
@@ -176,7 +177,7 @@ class Confidence:
         try:
             if (values["reads"], values["edge"], values["least"]) != (READS, EDGE, LEAST):
                 raise ValueError("its evidence is another")
-            made = cls(*(float(values[name]) for name in ("intercept", "evidence", "score")))
+            made = cls(float(values["intercept"]), float(values["evidence"]), float(values["score"]))
             if not np.isfinite([made.intercept, made.evidence, made.score]).all():
                 raise ValueError("it is not finite")
             return made
