@@ -1,4 +1,4 @@
-"""The pipelines that a survey run can do: ramps, embeddings, made-up work, and functions of the user."""
+"""The pipelines that a survey run can do: ramps, embeddings, patches, made-up work, functions of the user."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def make(config: SurveyConfig) -> Pipeline:
         from .embeddings import EmbeddingPipeline
 
         return EmbeddingPipeline(config)
+    if config.pipeline == "patches":
+        from .patches import PatchPipeline
+
+        return PatchPipeline(config)
     from .function import FunctionPipeline
 
     return FunctionPipeline.load(config)
