@@ -19,7 +19,7 @@ from ..ramps.config import DetectionConfig
 PATHS_NAME = "paths.yaml"
 _NAMED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 #: Pipelines by name; all others are functions of the user.
-PIPELINES = ("ramps", "embeddings", "synthetic")
+PIPELINES = ("ramps", "embeddings", "patches", "synthetic")
 
 
 def _one_or_many(value: Any) -> Any:
@@ -67,7 +67,7 @@ class SurveyConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name = Field("survey", min_length=1, description="name of the run")
-    pipeline: str = Field("ramps", description="ramps, embeddings, or a function of yours: file.py:function")
+    pipeline: str = Field("ramps", description="ramps, embeddings, patches, or a function: file.py:function")
     inputs: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = Field(
         (), description="paths, patterns such as data/*.fits, or manifests (.csv, .parquet)"
     )
