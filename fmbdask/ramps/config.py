@@ -87,4 +87,15 @@ class DetectionConfig(BaseModel):
     appearance_sigma: float = Field(
         5.0, gt=0, description="rise over the first read at which a pixel counts as appeared [sigma]"
     )
+    model: str | None = Field(
+        None, description="folder of a network that is asked about what the rules propose"
+    )
+    model_sha256: str | None = Field(None, description="its checksum; another one is refused")
+    model_confidence: float = Field(
+        0.9, ge=0, le=1, description="confidence from which a proposal becomes an event"
+    )
+    model_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
+    model_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "float32", description="numbers that the network computes with"
+    )
     limits: Limits = Field(default_factory=Limits, description="hard limits on events")

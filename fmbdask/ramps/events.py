@@ -318,7 +318,7 @@ def find_events(
     usable = np.flatnonzero(steps["significance"] > 0)
     usable = _canonical(steps, usable)
     if usable.size == 0:
-        return Events(_table(steps[:0], np.zeros(0, np.int64), {}), event_id)
+        return Events(event_table(steps[:0], np.zeros(0, np.int64), {}), event_id)
     table = steps[usable]
     groups = _describe(table, snowball_min_pixels, bounds)
     peak = table["significance"][groups.best]
@@ -342,7 +342,7 @@ def find_events(
     lead = table[groups.best[founders]]
     excess = lead["significance"].astype(np.float64) - lead["threshold"] - lead["doubt"]
     excess -= groups.doubt[founders]
-    result = _table(
+    result = event_table(
         table[inside],
         number,
         {"first_frame": first, "snowball": snowball, "significance": peak[founders], "excess": excess},
@@ -354,8 +354,8 @@ def find_events(
     return Events(result, event_id)
 
 
-def _table(steps: NDArray[Any], number: Int, known: dict[str, NDArray[Any]]) -> pd.DataFrame:
-    """One row per event, sorted; ``event_id`` holds the old number of each."""
+def event_table(steps: NDArray[Any], number: Int, known: dict[str, NDArray[Any]]) -> pd.DataFrame:
+    """Describe groups of steps: one row per event, sorted; ``event_id`` holds the old number of each."""
     count = known["snowball"].size if known else 0
     snowball = known.get("snowball", np.zeros(0, bool))
     owner, y, x, _ = _pixels(number, steps)

@@ -18,6 +18,7 @@ from .detector import Detector
 from .events import find_events
 from .halos import Covered, with_halos
 from .limits import apply_limits
+from .network.hybrid import RULES, with_proposals
 from .prepare import Prepared
 from .region import RegionResult
 from .repeats import weigh_repeats
@@ -32,7 +33,7 @@ COLUMNS = (
     "mean_intensity", "max_intensity", "spatial_extent", "significance", "confidence", "n_steps",
     "n_saturated", "radius", "core_radius", "circularity", "halo_amplitude", "halo_scale",
     "expansion",
-    "transitions", "dwell_high", "dwell_low", "duty", "fit_quality",
+    "transitions", "dwell_high", "dwell_low", "duty", "fit_quality", "found_by",
 )  # fmt: skip
 
 #: Columns of the table of steps: pixels of cosmic rays and snowballs, and the first frame of the new level.
@@ -75,12 +76,21 @@ def reduce_exposure(
     events = find_events(steps, snowball_min_pixels=config.snowball_min_pixels, bounds=bounds)
     shape = (detector.shape[0], *detector.shape[2:])
     table, covered, owner = with_halos(events, steps, prepared, detector, read)
+    table = table.assign(found_by=RULES, asked=np.nan)
+    if config.model is not None:
+        taken = np.zeros(shape, np.bool_)
+        for one in (steps[owner >= 0], telegraph):
+            taken[one["integration"], one["y"], one["x"]] = True
+        for c in covered.values():
+            taken[c.integration, c.y, c.x] = True
+        table, steps, owner = with_proposals(table, steps, owner, taken, results, prepared, config, read)
     catalogue = pd.concat(
         [f for f in (table, _telegraph_events(telegraph)) if len(f)] or [table], ignore_index=True
     )
     # an exposure may hold telegraph pixels alone, which know nothing of steps
     catalogue = catalogue.reindex(columns=catalogue.columns.union(table.columns, sort=False))
     catalogue = add_confidence(catalogue, prepared, results)
+    catalogue["confidence"] = catalogue["asked"].fillna(catalogue["confidence"])
     catalogue = weigh_repeats(catalogue, steps, owner, prepared)
     catalogue = catalogue.sort_values(
         ["integration", "first_frame", "peak_y", "peak_x", "type"], kind="stable", ignore_index=True
@@ -89,9 +99,10 @@ def reduce_exposure(
     mask = np.zeros(shape, np.uint8)
     number = kept["old_id"].to_numpy()
     inside = np.isin(owner, number[kept["type"] != "telegraph_noise"])
-    kinds = events.table["type"].map(CODES).to_numpy(np.uint8)
+    kinds = kept[kept["type"] != "telegraph_noise"].set_index("old_id")["type"].map(CODES)
     place = steps[inside]
-    np.maximum.at(mask, (place["integration"], place["y"], place["x"]), kinds[owner[inside]])
+    codes = kinds.reindex(owner[inside]).to_numpy(np.uint8)
+    np.maximum.at(mask, (place["integration"], place["y"], place["x"]), codes)
     pixels = kept[kept["type"] == "telegraph_noise"]
     here = tuple(pixels[c].to_numpy(np.int64) for c in ("integration", "peak_y", "peak_x"))
     np.maximum.at(mask, here, np.uint8(CODES["telegraph_noise"]))
@@ -168,6 +179,8 @@ def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
     return events.assign(
         **place,
         old_id=-1,
+        found_by=RULES,
+        asked=np.nan,
         type="telegraph_noise",
         mean_intensity=real["amplitude"] * real["duty"],
         max_intensity=real["amplitude"],

@@ -1,0 +1,240 @@
+"""The network beside the rules: it is asked about what the rules propose, and what it accepts becomes events.
+
+Events of the rules stay as they are. A proposal becomes a cosmic ray where its confidence, calibrated on
+exposures that the network was not trained on, is at least what is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ..config import DetectionConfig
+from ..events import STEP, event_table
+from ..prepare import Prepared
+from ..rates import FEWEST
+from ..region import RegionResult
+from ..surroundings import ReadBlock
+from .evidence import Confidence, evidence, padded
+from .inputs import CHANNELS, MOST, SOFT
+from .proposals import Proposals, propose
+from .windows import Place, read_of, windows
+
+if TYPE_CHECKING:
+    from ...models.handles import OpenNetwork
+
+#: Who found an event: values of the column ``found_by``.
+RULES, NETWORK = "rules", "network"
+#: What the class is called that proposals are asked for.
+PROPOSED = "cosmic_ray"
+
+
+def normalisation() -> dict[str, Any]:
+    """How the inputs of a network are made, as it is kept with the network."""
+    return {"channels": list(CHANNELS), "soft": SOFT, "most": MOST}
+
+
+def check_network(network: OpenNetwork, name: str) -> Confidence:
+    """Refuse a network that was trained on other inputs, or answers something else.
+
+    Returns
+    -------
+    Confidence
+        Its calibration.
+
+    Raises
+    ------
+    InputError
+        If it cannot be used.
+    """
+    if PROPOSED not in network.architecture.classes:
+        classes = ", ".join(network.architecture.classes)
+        raise InputError(f"{name} tells {classes} apart and knows no {PROPOSED}: give another model")
+    given = {key: network.normalisation.get(key) for key in normalisation()}
+    if given != normalisation() or network.architecture.channels != len(CHANNELS):
+        raise InputError(
+            f"{name} was trained on inputs of another kind ({given}): train it again with `fmbdask train "
+            "unet`"
+        )
+    if "confidence" not in network.provenance:
+        raise InputError(f"{name} has no calibration of its confidence: train it with `fmbdask train unet`")
+    return Confidence.from_dict(network.provenance["confidence"])
+
+
+def ask(
+    proposals: Proposals,
+    network: OpenNetwork,
+    calibration: Confidence,
+    prepared: Sequence[Prepared],
+    read: ReadBlock,
+    unusable: NDArray[np.bool_],
+    progress: Callable[[int, int, str], None] | None = None,
+) -> NDArray[np.float64]:
+    """Confidence of each proposal.
+
+    Parameters
+    ----------
+    proposals : Proposals
+    network : OpenNetwork
+    calibration : Confidence
+        See :func:`check_network`.
+    prepared : sequence of Prepared
+        One an integration.
+    read : callable
+        Reads a region, (T, ny, nx).
+    unusable : (integrations, y, x) bool
+        Pixels no read of which may be used.
+    progress : callable, optional
+        Called with (proposals done, proposals, text).
+
+    Returns
+    -------
+    (proposals,) float64 array
+        In [0, 1].
+    """
+    code = network.architecture.classes.index(PROPOSED)
+    found = np.zeros(len(proposals))
+    groups = [proposals.group(k) for k in range(len(proposals))]
+    places = [Place(*(int(g[name][0]) for name in ("integration", "y", "x", "frame"))) for g in groups]
+    asked: list[tuple[int, NDArray[np.bool_], int]] = []
+
+    def patches() -> Iterator[NDArray[np.float32]]:
+        for number, window in windows(places, prepared, read, unusable):
+            values, (t0, y0, x0) = padded(window.values), window.start
+            group = np.zeros(values.shape[2:], np.bool_)
+            y, x = groups[number]["y"] - y0, groups[number]["x"] - x0
+            inside = (y >= 0) & (y < group.shape[0]) & (x >= 0) & (x < group.shape[1])
+            group[y[inside], x[inside]] = True
+            asked.append(
+                (number, group, read_of(prepared[window.place.integration], window.place.frame) - t0)
+            )
+            yield values
+
+    done = 0
+    for answers in _answers(network, patches()):
+        for answer in answers:
+            probability = answer[code]
+            number, group, at = asked[done]
+            found[number] = evidence(probability, group, at)
+            done += 1
+        if progress is not None:
+            progress(done, len(places), "proposals")
+    return calibration(found, proposals.score)
+
+
+def _answers(network: OpenNetwork, patches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Probabilities (some, classes, reads, rows, columns) of patches, in their order."""
+    from ...models.inference import one_torch_thread
+
+    with one_torch_thread():
+        yield from network.batches(patches)
+
+
+def pixels_without_reads(results: Sequence[RegionResult], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Pixels (integrations, y, x) too few reads of which were used."""
+    out = np.ones(shape, np.bool_)
+    for r in results:
+        out[r.region.integration, r.region.y, r.region.x] = ~(r.maps["reads"] >= FEWEST)
+    return out
+
+
+def with_proposals(
+    table: pd.DataFrame,
+    steps: NDArray[Any],
+    owner: NDArray[np.int64],
+    taken: NDArray[np.bool_],
+    results: Sequence[RegionResult],
+    prepared: Sequence[Prepared],
+    config: DetectionConfig,
+    read: ReadBlock,
+) -> tuple[pd.DataFrame, NDArray[Any], NDArray[np.int64]]:
+    """Add to the events of the rules the proposals that the network of a configuration accepts.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Events of the rules, with their number in ``old_id``.
+    steps : array of dtype :data:`~fmbdask.ramps.events.STEP`
+    owner : (n,) int64 array
+        Event of each step, -1 for none.
+    taken : (integrations, y, x) bool array
+        Pixels of events.
+    results : sequence of RegionResult
+        With their loose steps, and maps.
+    prepared : sequence of Prepared
+        One an integration.
+    config : DetectionConfig
+        With a model.
+    read : callable
+        Reads a region, (T, ny, nx).
+
+    Returns
+    -------
+    table, steps, owner
+        The same with more events, whose confidence is in the column ``asked``.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be used.
+    """
+    from ...models import need
+
+    need("networks", "torch")
+    from ...models.handles import ModelHandle
+
+    assert config.model is not None
+    handle = ModelHandle.of(config.model)
+    if config.model_sha256 is not None:
+        handle = ModelHandle(handle.path, config.model_sha256)
+    network = handle.open(device=config.model_device, precision=config.model_precision)
+    calibration = check_network(network, config.model)
+    proposals = propose(np.concatenate([r.loose for r in results]), taken)
+    if not len(proposals):
+        return table, steps, owner
+    unusable = pixels_without_reads(results, (taken.shape[0], taken.shape[1], taken.shape[2]))
+    confidence = ask(proposals, network, calibration, prepared, read, unusable)
+    return accept(table, steps, owner, proposals, confidence, config.model_confidence, prepared)
+
+
+def accept(
+    table: pd.DataFrame,
+    steps: NDArray[Any],
+    owner: NDArray[np.int64],
+    proposals: Proposals,
+    confidence: NDArray[np.float64],
+    least: float,
+    prepared: Sequence[Prepared],
+) -> tuple[pd.DataFrame, NDArray[Any], NDArray[np.int64]]:
+    """Make events of the proposals whose confidence is at least ``least``; see :func:`with_proposals`."""
+    accepted = np.flatnonzero(confidence >= least)
+    if not len(accepted):
+        return table, steps, owner
+    groups = [proposals.group(int(k)) for k in accepted]
+    own = np.concatenate(groups)
+    number = np.repeat(np.arange(len(groups)), [len(g) for g in groups])
+    more = np.zeros(len(own), STEP)
+    for name in ("integration", "frame", "y", "x", "amplitude", "significance"):
+        more[name] = own[name]
+    for p in prepared:
+        here = more["integration"] == p.integration
+        more["sigma"][here] = np.sqrt(p.noise.variance[p.detector.amplifier[more["x"][here]]])
+        more["threshold"][here] = p.isolated[0]
+    known = {
+        "first_frame": np.array([int(np.median(g["frame"])) for g in groups]),
+        "snowball": np.zeros(len(groups), np.bool_),
+        "significance": proposals.score[accepted],
+        "excess": proposals.score[accepted] - prepared[0].isolated[0],
+    }
+    found = event_table(more, number, known).rename(columns={"event_id": "old_id"})
+    place = found["old_id"].to_numpy()
+    first = int(max(owner.max(initial=-1), table["old_id"].max() if len(table) else -1)) + 1
+    found = found.assign(old_id=place + first, found_by=NETWORK, asked=confidence[accepted][place])
+    found = found.reindex(columns=table.columns)
+    both = pd.concat([table, found], ignore_index=True) if len(table) else found
+    return both, np.concatenate([steps, more]), np.concatenate([owner, number + first])
