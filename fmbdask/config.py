@@ -21,7 +21,7 @@ from fmbdask.errors import ConfigError
 M = TypeVar("M", bound=BaseModel)
 
 #: Sections that a local file may hold: dotted names of the command that reads each.
-SECTIONS = ("ramps.detect", "ramps.simulate", "detect", "survey")
+SECTIONS = ("ramps.detect", "ramps.simulate", "detect", "train.unet", "survey")
 LOCAL_NAME = "fmbdask.yaml"
 ENVIRONMENT = "FMBDASK_CONFIG"
 

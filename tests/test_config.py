@@ -15,6 +15,7 @@ from fmbdask.ramps.config import DetectionConfig
 from fmbdask.ramps.simulation.config import SimulationConfig
 from fmbdask.survey.config import SurveyConfig
 from fmbdask.survey.objects.settings import DetectConfig
+from fmbdask.survey.patches.settings import UNetConfig
 
 
 class Halo(BaseModel):
@@ -208,4 +209,4 @@ def test_template_of_ohana_sets_its_limits(templates: Path) -> None:
 
 def test_sections_have_models() -> None:
     found = [model_of(section) for section in SECTIONS]
-    assert found == [DetectionConfig, SimulationConfig, DetectConfig, SurveyConfig]
+    assert found == [DetectionConfig, SimulationConfig, DetectConfig, UNetConfig, SurveyConfig]

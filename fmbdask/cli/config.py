@@ -29,6 +29,10 @@ def model_of(section: str) -> type[BaseModel]:
         from fmbdask.survey.objects.settings import DetectConfig
 
         return DetectConfig
+    if section == "train.unet":
+        from fmbdask.survey.patches.settings import UNetConfig
+
+        return UNetConfig
     if section == "survey":
         from fmbdask.survey.config import SurveyConfig
 
