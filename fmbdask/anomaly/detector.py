@@ -19,21 +19,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ..errors import InputError
-from .calibration import FEWEST, TAIL_FROM, Calibration
+from .calibration import TAIL_FROM, Calibration
 from .lazy import scores
 from .objects import OBJECT, Data, Objects
 from .reading import summary_of
 from .rows import Rows
 from .summary import Summary
-from .threads import cores, one_thread
+from .threads import cores
+from .together import learn_together
 
 Report = Callable[[int, int, str], None]
 #: Objects whose p-value is smaller are labelled anomalous, if nothing else is said.
 ANOMALOUS = 1e-3
 #: Robust deviations above the median of scores beyond which objects do not count in moments taken again.
 SURPRISING = 3.5
-#: Objects of the sample that are scored at a time.
-PART = 8192
 
 
 class Detector(ABC):
@@ -204,22 +203,7 @@ class Detector(ABC):
         InputError
             If there are too few objects with finite vectors.
         """
-        whole, summary = summary, summary.ordinary()
-        sample = summary.sample
-        count = int(sample.all_valid(self.modalities).sum())
-        if count < FEWEST:
-            raise InputError(
-                f"{count} objects with finite vectors of {' and '.join(self.modalities)} are too few for "
-                f"{self.kind}: give at least {FEWEST}"
-            )
-        with one_thread():
-            self.learn(whole if self.supervised else summary, progress)
-            found = []
-            for begin, part in zip(range(0, len(sample), PART), sample.parts(PART), strict=True):
-                found.append(self.to_calibrate(part))
-                if progress is not None:
-                    progress(begin + len(part), len(sample), f"{self.kind}: calibration")
-        self.calibrate(np.concatenate(found))
+        learn_together({self.kind: self}, summary, progress)
 
     def to_calibrate(self, rows: Rows) -> NDArray[np.float64]:
         """What :meth:`calibrate` wants to know of rows of the sample: their scores, (n,)."""
@@ -357,13 +341,7 @@ class Detector(ABC):
         return save_checkpoint(folder, self.checkpoint(), overwrite=overwrite)
 
     def checkpoint(self) -> Checkpoint:
-        """All that is saved.
-
-        Raises
-        ------
-        InputError
-            If it is not fitted.
-        """
+        """All that is saved; an InputError says if it is not fitted."""
         calibration = self.calibrated()
         own = self.state()
         common = {
@@ -411,13 +389,7 @@ class Detector(ABC):
         return made
 
     def calibrated(self) -> Calibration:
-        """What its scores of ordinary objects look like.
-
-        Raises
-        ------
-        InputError
-            If it is not fitted.
-        """
+        """What its scores of ordinary objects look like; an InputError says if it is not fitted."""
         if self.calibration is None:
             raise InputError(f"the {self.kind} detector is not fitted: call fit, or load a saved one")
         return self.calibration

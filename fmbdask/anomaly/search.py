@@ -21,10 +21,10 @@ from ..checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ..errors import InputError
 from .alignment import Alignment
 from .basis import SPAN
-from .calibration import FEWEST, Calibration, Drift
+from .calibration import Calibration, Drift
 from .contrast import Contrast
 from .cosine import Cosine
-from .detector import PART, Detector, Report
+from .detector import Detector, Report
 from .fusion import combine, reason
 from .lazy import scores
 from .mahalanobis import Mahalanobis
@@ -33,7 +33,8 @@ from .reading import summary_of
 from .residual import Residual
 from .rows import Rows
 from .summary import Summary
-from .threads import cores, one_thread
+from .threads import cores
+from .together import learn_together
 
 #: How names of detectors begin whose p-values are combined. Distances in the span and over all components,
 #: and raw cosines, are there to be looked at: what they find, these find with fewer ordinary objects before
@@ -104,40 +105,6 @@ def default_detectors(
         if widths[pair[0]] == widths[pair[1]] if cosine is None else cosine:
             found["cosine"] = Cosine(**common), pair
     return found
-
-
-def learn_together(
-    detectors: Mapping[str, Detector], summary: Summary, progress: Report | None = None
-) -> None:
-    """Fit detectors that know their modalities to one summary, as each would be by itself.
-
-    The sample is scored by all of them part by part, so that they share what they make of it.
-
-    Raises
-    ------
-    InputError
-        If there are too few objects for one of them.
-    """
-    whole, summary = summary, summary.ordinary()
-    sample = summary.sample
-    for name, detector in detectors.items():
-        count = int(sample.all_valid(detector.modalities).sum())
-        if count < FEWEST:
-            raise InputError(
-                f"{count} objects with finite vectors of {' and '.join(detector.modalities)} are too few for "
-                f"{name}: give at least {FEWEST}"
-            )
-    with one_thread():
-        for detector in detectors.values():
-            detector.learn(whole if detector.supervised else summary, progress)
-        found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in detectors}
-        for begin, part in zip(range(0, len(sample), PART), sample.parts(PART), strict=True):
-            for name, detector in detectors.items():
-                found[name].append(detector.to_calibrate(part))
-            if progress is not None:
-                progress(begin + len(part), len(sample), "calibration")
-    for name, detector in detectors.items():
-        detector.calibrate(np.concatenate(found[name]))
 
 
 class CrossModalSearch:

@@ -14,7 +14,7 @@ from fmbdask.anomaly import Detector, Ensemble, Levels, Mahalanobis, Residual, l
 from fmbdask.anomaly.objects import Objects
 from fmbdask.anomaly.reading import summary_of
 from fmbdask.anomaly.rows import Rows
-from fmbdask.anomaly.search import learn_together
+from fmbdask.anomaly.together import learn_together
 from fmbdask.errors import InputError
 from fmbdask.sequences import Shape
 

@@ -9,9 +9,9 @@ from ...anomaly.detector import Detector, Report
 from ...anomaly.ensemble import Ensemble
 from ...anomaly.moments import Moments, Sums
 from ...anomaly.rows import Rows
-from ...anomaly.search import learn_together
 from ...anomaly.summary import Summary, merge_summaries
 from ...anomaly.threads import one_thread
+from ...anomaly.together import learn_together
 from ...regions import BLOCK
 from .stores import Kept, Known
 
