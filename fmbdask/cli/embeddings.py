@@ -37,7 +37,7 @@ def group() -> None:
 
 @app.command(
     "import",
-    epilog="Examples: fmbdask embeddings import astropt_embeddings.pt --model astropt -o EMB.zarr; "
+    epilog="Example: fmbdask embeddings import astropt_embeddings.pt --model astropt -o EMB.zarr, or "
     "fmbdask embeddings import telemetry.csv --window 100 --stride 10 -o WINDOWS.zarr",
 )
 def import_(
