@@ -18,13 +18,13 @@ from ...ramps.detect import finish, prepare_all
 from ...ramps.detector import as_ramp, describe
 from ...ramps.linearity import linearise
 from ...ramps.network.evidence import padded
+from ...ramps.network.hybrid import pixels_without_reads
 from ...ramps.network.inputs import CHANNELS, channels
 from ...ramps.network.loose import loose_steps
 from ...ramps.network.proposals import Proposals, propose
 from ...ramps.network.truth import FAINTEST, classes
 from ...ramps.network.windows import PATCH, Place, read_of, windows
 from ...ramps.prepare import Prepared
-from ...ramps.rates import FEWEST
 from ...ramps.region import Limits, region_features
 from ...ramps.sample import read
 from ...ramps.simulation import Truth, make_exposure
@@ -117,13 +117,12 @@ def draw(recipe: Recipe) -> Drawn:
     config = DetectionConfig()
     prepared = prepare_all(ramp, detector, config)
     results = search(ramp, prepared)
-    unusable = np.ones((1, *ramp.shape[-2:]), bool)
+    unusable = pixels_without_reads(results, (1, *ramp.shape[-2:]))
     none = Proposals(np.zeros(0), np.zeros(1, np.int64), np.zeros(0))
     drawn = Drawn(ramp, prepared[0], truth, none, unusable)
     loose = []
     for result in results:
         region = result.region
-        unusable[0, region.y, region.x] = ~(result.maps["reads"] >= FEWEST)
         planes = region_features(drawn.read(region), prepared[0], region, drawn.limits(region))
         loose.append(loose_steps(planes, prepared[0], region))
     found = finish(results, prepared, detector, config, drawn.read)
