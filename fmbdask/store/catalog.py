@@ -52,6 +52,7 @@ UNITS = {
     "dwell_low": "frame",
     "duty": "1",
     "fit_quality": "1",
+    "found_by": "1",
 }
 #: Unit of each column of the steps of single pixels.
 STEP_UNITS = {

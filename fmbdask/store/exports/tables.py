@@ -47,6 +47,7 @@ DESCRIPTIONS = {
     "dwell_low": "mean time in the lower level",
     "duty": "share of the frames in the upper level",
     "fit_quality": "share of the variance that two levels explain",
+    "found_by": "who found it: rules or network",
     "saturating": "whether the step filled the pixel: its size is a lower limit",
 }
 
