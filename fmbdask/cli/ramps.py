@@ -45,6 +45,14 @@ DetectorName = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are already there.")]
 
 
+class Processor(StrEnum):
+    """What may do the first pass over all pixels."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+    auto = "auto"
+
+
 class Format(StrEnum):
     """File formats of simulated exposures."""
 
@@ -198,6 +206,9 @@ def detect(
         Path | None, typer.Option(help="Folder that `ramps history` wrote: what is known of the detector.")
     ] = None,
     detector: DetectorName = None,
+    device: Annotated[
+        Processor, typer.Option(help="Where the first pass over all pixels runs: cpu, gpu, or auto.")
+    ] = Processor.cpu,
     threads: Threads = None,
     cluster: ClusterFile = None,
     slurm: Slurm = False,
@@ -224,6 +235,7 @@ def detect(
             remembered=Remembered(detector_history, detector),
             threads=threads,
             progress=report,
+            device=device.value,
         )
     finish(results)
 

@@ -91,18 +91,22 @@ def over_blocks(
     return mapped
 
 
-def _boxed(data: NDArray[Any], prepared: Prepared, region: Region, limits: Limits) -> NDArray[Any]:
-    out = np.empty((1, 1, 1, 1), object)
-    out[0, 0, 0, 0] = search_region(data, prepared, region, limits)
-    return out
+@dataclass(frozen=True)
+class _Search:
+    """Searches a block; its result fills an array of one object."""
 
+    features: bool
+    device: str
+    __name__ = "search"
 
-def _boxed_with_features(
-    data: NDArray[Any], prepared: Prepared, region: Region, limits: Limits
-) -> NDArray[Any]:
-    out = np.empty((1, 1, 1, 1), object)
-    out[0, 0, 0, 0] = search_region(data, prepared, region, limits, features=True)
-    return out
+    def __call__(
+        self, data: NDArray[Any], prepared: Prepared, region: Region, limits: Limits
+    ) -> NDArray[Any]:
+        out = np.empty((1, 1, 1, 1), object)
+        out[0, 0, 0, 0] = search_region(
+            data, prepared, region, limits, features=self.features, device=self.device
+        )
+        return out
 
 
 def _stacked(data: NDArray[Any], prepared: Prepared, region: Region, limits: Limits) -> NDArray[Any]:
@@ -110,10 +114,15 @@ def _stacked(data: NDArray[Any], prepared: Prepared, region: Region, limits: Lim
 
 
 def search(
-    ramp: xr.DataArray, prepared: list[Prepared], *, features: bool = False, progress: Report | None = None
+    ramp: xr.DataArray,
+    prepared: list[Prepared],
+    *,
+    features: bool = False,
+    progress: Report | None = None,
+    device: str = "cpu",
 ) -> list[RegionResult]:
     """Search all regions of an exposure on whatever scheduler dask has."""
-    grid = over_blocks(ramp, _boxed_with_features if features else _boxed, prepared, 1, object, whole=False)
+    grid = over_blocks(ramp, _Search(features, device), prepared, 1, object, whole=False)
     if progress is None:
         return list(grid.compute().ravel())
     with _Reported(progress, grid):

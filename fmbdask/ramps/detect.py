@@ -18,6 +18,7 @@ from . import reduce
 from .blocks import Report, search
 from .config import DetectionConfig
 from .detector import Detector, as_ramp, describe
+from .devices import find_device
 from .linearity import linearise
 from .measured import Measured
 from .prepare import Prepared, prepare
@@ -65,6 +66,7 @@ def detect(
     measured: Sequence[Measured] | None = None,
     prior: Prior | None = None,
     progress: Report | None = None,
+    device: str = "cpu",
     **options: Any,
 ) -> Detection:
     """Find cosmic rays, telegraph pixels and snowballs in a ramp.
@@ -82,20 +84,22 @@ def detect(
         What the history of the detector lets one expect, see :func:`fmbdask.ramps.prior.expect`.
     progress : callable, optional
         Called with (regions done, regions, text).
+    device : {"cpu", "gpu", "auto"}
+        Where the first pass over every pixel runs: ``auto`` takes a GPU where there is one.
     **options
         Fields of :class:`~fmbdask.ramps.config.DetectionConfig`, over those of ``config``.
 
     Returns
     -------
     Detection
-        The same bits for any chunks, number of threads or workers.
+        The same bits for any chunks, number of threads or workers on one kind of device.
 
     Raises
     ------
     InputError
         If the ramp cannot be used.
     ConfigError
-        If an option is unknown or out of range.
+        If an option is unknown or out of range, or there is no such device.
 
     Examples
     --------
@@ -105,12 +109,12 @@ def detect(
     >>> found.maps.rate.dims
     ('integration', 'y', 'x')
     """
-    settings = configure(config, options)
+    settings, device = configure(config, options), find_device(device)
     ramp = as_ramp(ramp)
     detector = describe(ramp)
     ramp = linearise(ramp, detector)
     prepared = prepare_all(ramp, detector, settings, measured, prior)
-    results = search(ramp, prepared, features=features, progress=progress)
+    results = search(ramp, prepared, features=features, progress=progress, device=device)
     return finish(results, prepared, detector, settings, lambda region: read(ramp, region))
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fmbdask_kernels import rates, temporal
+from fmbdask_kernels import temporal
 from fmbdask_kernels.gather import gather_ramps
 from fmbdask_kernels.tables import Prior, make_prior
 from numpy.typing import NDArray
 
 from ..regions import Region
 from .candidates import Look, choose, refit
+from .devices import first_pass
 from .events import STEP
 from .fading import early, evidence
 from .noise import region_offsets
@@ -112,6 +113,7 @@ def search_region(
     limits: Limits,
     *,
     features: bool = False,
+    device: str = "cpu",
 ) -> RegionResult:
     """Search one region.
 
@@ -126,6 +128,8 @@ def search_region(
         Reads that may be used.
     features : bool
         Whether to keep every temporal feature.
+    device : {"cpu", "gpu"}
+        Where the first pass over every pixel runs; the few that fired are fitted here.
 
     Returns
     -------
@@ -133,8 +137,12 @@ def search_region(
     """
     p = prepared
     amplifier = p.detector.amplifier[region.x]
-    planes = region_features(data, p, region, limits)
-    rate, rate_error = _rates(data, planes, p, region, limits)
+    planes, rate, rate_error = first_pass(
+        data, p.used, p.pattern, p.tables, _prior(p, region), region_offsets(p.offsets, region),
+        p.noise.rates, saturation=limits.saturation, usable=limits.usable,
+        appearance_sigma=p.config.appearance_sigma, device=device,
+    )  # fmt: skip
+    _rates_with_gaps(rate, rate_error, data, planes, p, region, limits)
     # copies: a view would keep all planes of the region in memory until the exposure is reduced
     kept = {
         "rate": rate,
@@ -186,13 +194,16 @@ def _active(p: Prepared, region: Region) -> NDArray[np.bool_]:
     return inside
 
 
-def _rates(
-    data: NDArray[Any], planes: NDArray[np.float32], p: Prepared, region: Region, limits: Limits
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rate and error of every pixel of a region, as if none had a step [DN per interval]."""
-    rate, error = rates.rates(
-        data, p.used, planes, _prior(p, region), p.tables, region_offsets(p.offsets, region), p.noise.rates
-    )
+def _rates_with_gaps(
+    rate: NDArray[np.float32],
+    error: NDArray[np.float32],
+    data: NDArray[Any],
+    planes: NDArray[np.float32],
+    p: Prepared,
+    region: Region,
+    limits: Limits,
+) -> None:
+    """Put in the rates of pixels of which not all reads are used, as if none had a step [DN per interval]."""
     few = (planes[temporal.READS] < p.used.size) & (planes[temporal.READS] >= FEWEST)
     rows, columns = np.nonzero(few)
     if rows.size:
@@ -202,7 +213,6 @@ def _rates(
         )  # fmt: skip
         none = np.zeros(used.shape, np.bool_)
         rate[rows, columns], error[rows, columns] = rates_of(ramps, used, none, p, region, rows, columns)
-    return rate, error
 
 
 def _weak_steps(

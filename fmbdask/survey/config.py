@@ -81,6 +81,9 @@ class SurveyConfig(BaseModel):
     history: str | None = Field(None, description="folder of detector histories to search with")
     detector: str | None = Field(None, description="name of the detector where headers have none or another")
     features: bool = Field(False, description="keep every temporal feature of ramps")
+    device: Literal["cpu", "gpu", "auto"] = Field(
+        "cpu", description="where the first pass over ramps runs: cpu, gpu, or auto for what a worker has"
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="of the embeddings pipeline, or arguments of a function of yours"
     )

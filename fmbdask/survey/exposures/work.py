@@ -18,6 +18,7 @@ from ...errors import FmbdaskError, OutputExistsError
 from ...ramps.config import DetectionConfig
 from ...ramps.detect import Detection, detect
 from ...ramps.detector import describe as read_labels
+from ...ramps.devices import find_device
 from ...ramps.measured import measure, to_arrays
 from ...store.catalog import result_names
 from ...store.checks import check_exposure
@@ -63,6 +64,7 @@ def detect_exposure(
     overrides: Mapping[str, Any] | None = None,
     remembered: Remembered | None = None,
     progress: Report | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Detect on one exposure and write its result.
 
@@ -86,6 +88,8 @@ def detect_exposure(
         History of the detector, and its name.
     progress : callable, optional
         Called with (regions done, regions, text).
+    device : {"cpu", "gpu", "auto"}
+        Where the first pass over every pixel runs.
 
     Returns
     -------
@@ -110,6 +114,7 @@ def detect_exposure(
         overrides,
         remembered or Remembered(),
         progress,
+        device,
     )[0]
 
 
@@ -123,6 +128,7 @@ def _detect(
     overrides: Mapping[str, Any] | None,
     remembered: Remembered,
     progress: Report | None,
+    device: str,
 ) -> tuple[Path, Detection]:
     """Detect on one exposure; returns its folder and what was found."""
     if target.exists() and not overwrite:
@@ -140,8 +146,9 @@ def _detect(
     if remembered.history is not None:
         prior = prior_of(remembered.history, path, ramp, detector, remembered.detector)
     found = detect(
-        ramp, settings, features=features or exports.numpy, measured=measured, prior=prior, progress=progress
-    )
+        ramp, settings, features=features or exports.numpy, measured=measured, prior=prior, progress=progress,
+        device=device,
+    )  # fmt: skip
     with atomic(target, overwrite=overwrite) as folder:
         folder.mkdir(parents=True, exist_ok=True)
         write_result(
@@ -163,6 +170,7 @@ def detect_exposures(
     remembered: Remembered | None = None,
     threads: int | None = None,
     progress: Report | None = None,
+    device: str = "cpu",
 ) -> list[Outcome]:
     """Detect on several exposures, one after the other, each with all threads; one that fails stops no other.
 
@@ -172,7 +180,7 @@ def detect_exposures(
         Exposures of any format; equal stems get folders that tell them apart.
     out : path
         Folder of results.
-    config, overwrite, features, exports, overrides, remembered, progress
+    config, overwrite, features, exports, overrides, remembered, progress, device
         As in :func:`detect_exposure`.
     threads : int, optional
         Threads; all cores by default.
@@ -181,9 +189,15 @@ def detect_exposures(
     -------
     list of Outcome
         In the order of ``paths``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device here.
     """
     names = result_names(paths)
     outcomes = []
+    device = find_device(device)
     bound_arenas()
     compile_kernels()
     with (
@@ -202,6 +216,7 @@ def detect_exposures(
                     overrides,
                     remembered or Remembered(),
                     progress,
+                    device,
                 )
             except Exception as error:
                 outcomes.append(Outcome(path, error=reason(path, error)))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...ramps.blocks import limits_of
 from ...ramps.config import DetectionConfig
 from ...ramps.detect import detect, finish, prepare_all
+from ...ramps.devices import find_device
 from ...ramps.prepare import Prepared
 from ...ramps.region import RegionResult, search_region
 from ...store.checks import check_exposure
@@ -70,22 +71,25 @@ class RampPipeline:
     def warm(self) -> None:
         """Load the kernels."""
         compile_kernels()
-        detect(tiny())
+        detect(tiny(), device=self.config.device)
 
 
 #: Settings that decide about the results.
 DECISIVE = ("pipeline", "detection", "exposure", "history", "detector", "features")
 #: Bytes that a pixel takes in the products: four maps that hardly compress; every feature.
 BYTES_OUT, BYTES_WITH_FEATURES = 14, 60
+#: Bytes of a pixel that come back from a GPU: planes and rates.
+BYTES_BACK = 100
 
 
 class RampStage:
     """The one stage of ramp detection; a :class:`~fmbdask.survey.pipelines.protocol.Stage`."""
 
     name = "ramps"
-    resources: Mapping[str, float] = {}
 
     def __init__(self, config: SurveyConfig) -> None:
+        self.device = config.device
+        self.resources: Mapping[str, float] = {"GPU": 1} if config.device == "gpu" else {}
         self.settings: DetectionConfig = config.detection
         self.overrides = config.exposure.given()
         self.features = config.features
@@ -101,7 +105,10 @@ class RampStage:
         maps = integrations * frame
         linear = 2 if "linearity" in self.overrides else 1
         masks = 3 if size != 2 or "bad_pixels" in self.overrides else 1
-        region = data * (size * (1 + linear) + masks) + 60 * min(item.edge, rows) * min(item.edge, columns)
+        pixels = min(item.edge, rows) * min(item.edge, columns)
+        region = data * (size * (1 + linear) + masks) + 60 * pixels
+        if self.device != "cpu":  # pinned buffers of two lanes, there and back
+            region += 2 * (data * (size + masks) + BYTES_BACK * pixels)
         return Memory(
             prepare=BASE + 2 * data * (size + 1) + 24 * frames * columns + 8 * frame,
             region=BASE + region,
@@ -131,7 +138,9 @@ class RampStage:
         data = found.counts(stored, place)
         p = prepared[place.integration]
         limits = limits_of(found.limiting(prepared), p, place, flags)
-        result = search_region(data, p, place, limits, features=self.features)
+        result = search_region(
+            data, p, place, limits, features=self.features, device=find_device(self.device)
+        )
         return pack(result)
 
     def reduce(

@@ -229,6 +229,8 @@ def main() -> None:
         try:
             if measurer is None:
                 config = SurveyConfig.model_validate(question["config"])
+                if config.device == "gpu":  # a plan is made where there may be none
+                    config = config.model_copy(update={"device": "auto"})
                 measurer = Measurer(make(config), question["seconds"])
             if "warm" in question:
                 measurer.warm(_item(question["warm"]))

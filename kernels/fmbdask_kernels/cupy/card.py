@@ -166,8 +166,8 @@ def missing() -> str | None:
     """Why there is no GPU to use here, None if there is one."""
     try:
         import cupy
-    except ImportError:
-        return "CuPy is not installed"
+    except ImportError as error:
+        return "CuPy is not installed" if error.name == "cupy" else f"CuPy cannot be imported ({error})"
     try:
         return None if cupy.cuda.runtime.getDeviceCount() else "CuPy sees no GPU"
     except cupy.cuda.runtime.CUDARuntimeError:

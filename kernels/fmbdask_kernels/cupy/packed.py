@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,16 +36,14 @@ def pack_tables(tables: Tables) -> Float:
     follow, precede = np.zeros((2, bins, m))
     follow[:, 1:] = linked[:, 1:] * root[:, :-1] / root[:, 1:]
     precede[:, :-1] = linked[:, 1:] * root[:, 1:] / root[:, :-1]
-    parts = (follow, root**2, ahead[..., 3], precede, root**2 * safe, back[..., 2], tables.scale)
+    parts: list[NDArray[Any]] = [
+        follow, root**2, ahead[..., 3], precede, root**2 * safe, back[..., 2], tables.scale,
+    ]  # fmt: skip
     whole = np.zeros((len(parts), bins, padded(m)), np.float32)
     for target, values in zip(whole, parts, strict=True):
         target[:, :m] = values
     single = np.zeros((3, padded(m)), np.float32)
-    single[0, :m], single[1, :m], single[2, :m] = (
-        tables.centred[1 : m + 1],
-        tables.slope_weight,
-        tables.interval,
-    )
+    single[:, :m] = tables.centred[1 : m + 1], tables.slope_weight, tables.interval
     ends = (tables.total, tables.edges, tables.rho, tables.centred[:1])
     return np.concatenate([whole.ravel(), single.ravel(), *ends])
 
@@ -59,7 +59,7 @@ def pack_offsets(offsets: Offsets, nx: int) -> Float:
     m, ny = offsets.row.shape
     row = np.zeros((ny, padded(m)), np.float32)
     row[:, :m] = offsets.row.T
-    parts = [row]
+    parts: list[Float] = [row]
     for values in (offsets.column, offsets.gradient)[: 1 + offsets.has_gradient]:
         whole = np.zeros((padded(m), nx), np.float32)
         whole[:m] = values[:, :nx]
