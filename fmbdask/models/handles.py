@@ -113,10 +113,10 @@ class ModelHandle:
         path = os.path.abspath(os.fspath(folder))
         return cls(path, checkpoint_digest(path))
 
-    def open(
+    def load(
         self, *, device: str = "auto", precision: str = "float32", size: int | None = None
     ) -> OpenNetwork:
-        """Open the model, once in a process for each device and precision.
+        """Load the model, once in a process for each device and precision.
 
         Parameters
         ----------

@@ -53,7 +53,7 @@ def test_a_network_is_read_back(folder: Path) -> None:
 
 def test_a_handle_carries_no_weights(folder: Path) -> None:
     handle = ModelHandle.of(folder)
-    handle.open(device="cpu")
+    handle.load(device="cpu")
     sent = pickle.dumps(handle)
     assert pickle.loads(sent) == handle
     assert len(sent) < len(handle.path) + 64 + 120
@@ -65,7 +65,7 @@ def test_a_graph_carries_no_weights(folder: Path) -> None:
     from distributed.protocol import serialize_bytes
 
     def classified(handle: ModelHandle, patch: np.ndarray) -> np.ndarray:
-        found: np.ndarray = classify_patches(handle.open(device="cpu"), [patch])[0]
+        found: np.ndarray = classify_patches(handle.load(device="cpu"), [patch])[0]
         return found
 
     handle, patches = ModelHandle.of(folder), np.zeros((6, 2, 4, 4, 4), np.float32)
@@ -88,7 +88,7 @@ def test_a_process_opens_a_model_once(folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(handles, "load_network", counted)
     found: list[OpenNetwork] = []
     threads = [
-        threading.Thread(target=lambda: found.append(ModelHandle.of(folder).open(device="cpu")))
+        threading.Thread(target=lambda: found.append(ModelHandle.of(folder).load(device="cpu")))
         for _ in range(8)
     ]
     for thread in threads:
@@ -97,9 +97,9 @@ def test_a_process_opens_a_model_once(folder: Path, monkeypatch: pytest.MonkeyPa
         thread.join()
     assert len(opened) == 1
     assert len({id(one) for one in found}) == 1
-    assert ModelHandle.of(folder).open(device="cpu", precision="bfloat16") is not found[0]
+    assert ModelHandle.of(folder).load(device="cpu", precision="bfloat16") is not found[0]
     for size in range(2, 9):
-        ModelHandle.of(folder).open(device="cpu", size=size)
+        ModelHandle.of(folder).load(device="cpu", size=size)
     assert len(handles._open) == handles.MOST_OPEN
 
 
@@ -107,20 +107,20 @@ def test_a_model_that_changed_is_refused(tmp_path: Path) -> None:
     handle = save_network(tmp_path / "unet", network(seed=1))
     save_network(tmp_path / "unet", network(seed=2), overwrite=True)
     with pytest.raises(InputError, match="holds another model than it did when it was chosen"):
-        handle.open(device="cpu")
+        handle.load(device="cpu")
     assert ModelHandle.of(tmp_path / "unet") != handle
     with pytest.raises(InputError, match="holds no saved model"):
         ModelHandle.of(tmp_path / "absent")
     with pytest.raises(InputError, match="holds no saved model"):
-        ModelHandle(str(tmp_path / "absent"), "0" * 64).open(device="cpu")
+        ModelHandle(str(tmp_path / "absent"), "0" * 64).load(device="cpu")
 
 
 def test_only_auto_falls_back_to_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     handle = ModelHandle.of(folder)
-    assert handle.open(device="auto").device.type == "cpu"
+    assert handle.load(device="auto").device.type == "cpu"
     with pytest.raises(ConfigError, match="device cuda was asked for and torch sees no GPU here"):
-        handle.open(device="cuda")
+        handle.load(device="cuda")
 
 
 def test_a_network_of_other_classes_or_inputs_is_refused(folder: Path) -> None:
@@ -178,7 +178,7 @@ def test_damaged_networks_are_refused(how: str, folder: Path, tmp_path: Path) ->
     damage, words = DAMAGE[how]
     damage(damaged)
     with pytest.raises(InputError, match=words) as caught:
-        ModelHandle.of(damaged).open(device="cpu")
+        ModelHandle.of(damaged).load(device="cpu")
     assert str(damaged) in str(caught.value)
     assert "\n" not in str(caught.value)
 

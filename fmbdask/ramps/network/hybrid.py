@@ -106,9 +106,10 @@ def ask(
     def patches() -> Iterator[NDArray[np.float32]]:
         for number, window in windows(places, prepared, read, unusable):
             values, (t0, y0, x0) = padded(window.values), window.start
-            group = np.zeros(values.shape[2:], np.bool_)
+            rows, columns = values.shape[2:]
+            group = np.zeros((rows, columns), np.bool_)
             y, x = groups[number]["y"] - y0, groups[number]["x"] - x0
-            inside = (y >= 0) & (y < group.shape[0]) & (x >= 0) & (x < group.shape[1])
+            inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
             group[y[inside], x[inside]] = True
             asked.append(
                 (number, group, read_of(prepared[window.place.integration], window.place.frame) - t0)
@@ -192,7 +193,7 @@ def with_proposals(
     handle = ModelHandle.of(config.model)
     if config.model_sha256 is not None:
         handle = ModelHandle(handle.path, config.model_sha256)
-    network = handle.open(device=config.model_device, precision=config.model_precision)
+    network = handle.load(device=config.model_device, precision=config.model_precision)
     calibration = check_network(network, config.model)
     proposals = propose(np.concatenate([r.loose for r in results]), taken)
     if not len(proposals):
