@@ -41,12 +41,17 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a simulated exposure, `data/h2rg_0000.fits`, and a store of embeddings, `astropt.zarr`."""
+    """Folder with a simulated exposure, `data/h2rg_0000.fits`, a store of embeddings, `astropt.zarr`, and a
+    table one of whose rows is far from the others, `table.csv`."""
     folder = tmp_path_factory.mktemp("examples")
     random = np.random.default_rng(1)
     with EmbeddingWriter(folder / "astropt.zarr", [Modality(n, 8) for n in ("image", "spectrum")]) as writer:
         vectors = {n: random.standard_normal((600, 8), np.float32) for n in ("image", "spectrum")}
         writer.write(np.arange(600), vectors)
+    rows = random.standard_normal((400, 4))
+    rows[7] += 20.0
+    lines = [f"{i}," + ",".join(f"{v:.6f}" for v in row) for i, row in enumerate(rows)]
+    (folder / "table.csv").write_text("\n".join(["object_id,volt,amp,rpm,temperature", *lines, ""]))
     simulate_survey(SimulationConfig().resized(20, 64, 64), folder / "data", seed=1, workers=1)
     return folder
 

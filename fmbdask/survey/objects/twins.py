@@ -168,7 +168,7 @@ def train_detector(
 
     Examples
     --------
-    >>> models = train_detector("table.csv", "isolation_forest", trees=50, overwrite=True)
+    >>> models = train_detector("table.csv", "isolation_forest", trees=50, out="forests", overwrite=True)
     >>> sorted(path.name for path in models.iterdir())
     ['isolation_forest_features', 'store.json']
     """
@@ -224,8 +224,8 @@ def detect_ensemble(
     Examples
     --------
     >>> found = detect_ensemble("table.csv", members=["isolation_forest", "mahalanobis"], overwrite=True)
-    >>> found.loc[0, ["alert", "label", "rank"]].tolist()
-    ['critical', 1, 1]
+    >>> int(found.object_id[0]), str(found.alert[0]), int(found.label[0])
+    (7, 'critical', 1)
     """
     asked = {"members": members, "weights": weights} | settings
     asked = {name: value for name, value in asked.items() if value is not None}
