@@ -1,0 +1,107 @@
+"""Loose steps of regions, and what the answers of a network make of proposals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fmbdask.errors import InputError
+from fmbdask.ramps.detect import configure, prepare_all
+from fmbdask.ramps.detector import as_ramp, describe
+from fmbdask.ramps.network.evidence import READS, Confidence, best_f1, evidence, padded
+from fmbdask.ramps.network.loose import loose_steps
+from fmbdask.ramps.network.proposals import LEAST, LOOSE
+from fmbdask.ramps.network.windows import PATCH
+from fmbdask.ramps.region import Limits, region_features
+from fmbdask.ramps.simulation import simulate
+from fmbdask.regions import Region
+
+
+def test_loose_steps_do_not_depend_on_how_the_exposure_is_cut() -> None:
+    ramp, truth = simulate(shape=(40, 48, 64), seed=4)
+    ramp = as_ramp(ramp)
+    (p,) = prepare_all(ramp, describe(ramp), configure(None, {}))
+    data = np.ascontiguousarray(ramp.values[0])
+
+    def steps(region: Region) -> np.ndarray:
+        block = np.ascontiguousarray(data[:, region.y, region.x])
+        level = None if p.levels is None else p.levels[region.y, region.x]
+        limits = Limits.of(p, region, None, None, level)
+        return loose_steps(region_features(block, p, region, limits), p, region)
+
+    whole = steps(Region(0, 0, 48, 0, 64))
+    parts = np.concatenate([steps(Region(0, 0, 20, 0, 64)), steps(Region(0, 20, 48, 0, 64))])
+    assert np.array_equal(whole, parts)
+    assert whole["significance"].min() >= LOOSE
+    rows, columns = p.detector.active
+    assert whole["y"].min() >= rows.start
+    assert whole["y"].max() < rows.stop
+    assert whole["x"].min() >= columns.start
+    assert whole["x"].max() < columns.stop
+    strong = truth.pixels.query("type == 'cosmic_ray' and amplitude > 10 * sigma and not saturated")
+    found = set(zip(whole["y"].tolist(), whole["x"].tolist(), strict=True))
+    assert len(strong) > 5
+    assert np.mean([(y, x) in found for y, x in zip(strong["y"], strong["x"], strict=True)]) > 0.8
+
+
+def test_evidence_is_that_of_the_pixels_and_reads_of_a_proposal() -> None:
+    probability = np.zeros((20, 4, 5), np.float32)
+    probability[6 : 6 + READS, 1, 2] = 0.8
+    probability[6 : 6 + READS, 3, 3] = 0.4
+    probability[:6] = 1.0  # what was before counts nothing
+    group = np.zeros((4, 5), bool)
+    group[1, 2] = group[3, 3] = True
+    assert evidence(probability, group, 6) == pytest.approx(0.6)
+    assert evidence(probability, group, 18) == 0.0
+    assert evidence(probability, np.zeros((4, 5), bool), 6) == 0.0
+
+
+def test_short_patches_are_filled_with_what_is_not_valid() -> None:
+    values = np.ones((3, 39, 16, 12), np.float32)
+    whole = padded(values)
+    assert whole.shape == (3, *PATCH)
+    assert (whole[:, :39, :, :12] == 1).all()
+    assert whole.sum() == values.sum()
+    assert padded(whole) is whole
+
+
+def test_equal_evidence_is_accepted_together() -> None:
+    found = np.array([0.9, 0.5, 0.5, 0.1])
+    assert best_f1(found, np.array([True, True, False, False])) == (0.8, 0.5)
+    assert best_f1(found, np.zeros(4, bool)) == (0.0, float("inf"))
+
+
+def test_confidence_is_the_share_that_is_real() -> None:
+    random = np.random.default_rng(1)
+    found, score = random.uniform(0.02, 0.98, 8000), LEAST + random.exponential(1.0, 8000)
+    odds = -1.0 + 0.9 * np.log(found / (1 - found)) + 0.5 * (score - LEAST)
+    real = random.random(8000) < 1 / (1 + np.exp(-odds))
+    fitted = Confidence.fit(found, score, real)
+    assert (fitted.intercept, fitted.evidence, fitted.score) == pytest.approx((-1.0, 0.9, 0.5), abs=0.12)
+    said = fitted(found, score)
+    for low in (0.1, 0.4, 0.7):
+        here = (said >= low) & (said < low + 0.2)
+        assert real[here].mean() == pytest.approx(said[here].mean(), abs=0.04)
+    assert Confidence.from_dict(fitted.as_dict()) == Confidence(
+        fitted.intercept, fitted.evidence, fitted.score
+    )
+
+
+def test_what_separates_perfectly_stays_finite() -> None:
+    found = np.array([0.0, 0.01, 0.99, 1.0])
+    fitted = Confidence.fit(found, np.full(4, 5.0), found > 0.5)
+    said = fitted(found, np.full(4, 5.0))
+    assert (said[:2] < 0.3).all()
+    assert (said[2:] > 0.7).all()
+    assert abs(fitted.evidence) < 10
+
+
+def test_calibrations_that_cannot_be_used() -> None:
+    with pytest.raises(InputError, match="0 of 3 proposals are real"):
+        Confidence.fit(np.full(3, 0.5), np.full(3, 5.0), np.zeros(3, bool))
+    good = Confidence(0.0, 1.0, 0.1).as_dict()
+    for change in ({"reads": 3}, {"evidence": float("nan")}, {"score": None}):
+        with pytest.raises(InputError, match="train it again"):
+            Confidence.from_dict(good | change)
+    with pytest.raises(InputError, match="train it again"):
+        Confidence.from_dict({})
