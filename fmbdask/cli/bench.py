@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -18,6 +19,13 @@ Number = TypeVar("Number", int, float)
 Quick = Annotated[bool, typer.Option("--quick", help="A small version, in less than a minute.")]
 
 
+class Where(StrEnum):
+    """What runs the kernels that are measured."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 @app.callback()
 def group() -> None:
     """Measure speed and quality on this machine."""
@@ -26,24 +34,37 @@ def group() -> None:
 @app.command(epilog="Example: fmbdask bench kernels")
 def kernels(
     frames: Annotated[int, typer.Option(min=4, help="Frames of the block that is measured.")] = 450,
-    size: Annotated[int, typer.Option(min=8, help="Pixels along each side of the block.")] = 256,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Pixels along each side of the block: 256, or 1024 on a GPU.")
+    ] = None,
+    device: Annotated[Where, typer.Option(help="What is measured: cpu, or gpu.")] = Where.cpu,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     cluster: ClusterFile = None,
     slurm: Slurm = False,
 ) -> None:
-    """Measure the kernels against NumPy and against reading the same data, in one run."""
+    """Measure the kernels against NumPy and against reading the same data, in one run.
+
+    On a GPU: against its memory bandwidth and its rate of instructions, and end to end from Zarr.
+    """
     if submitted(cluster, slurm):
         return
     from rich.console import Console
     from rich.table import Table
 
-    from fmbdask.survey.bench.kernels import kernels as measure
+    if device is Where.gpu:
+        from fmbdask.survey.bench.kernels.gpu import gpu_kernels
 
-    rows = measure(frames, size)
+        size = size or 1024
+        rows, what = gpu_kernels(frames, size), "wall time on the GPU"
+    else:
+        from fmbdask.survey.bench.kernels import kernels as measure
+
+        size = size or 256
+        rows, what = measure(frames, size), "CPU time of one core"
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
-    table = Table("", "", "", "", title=f"{frames} x {size} x {size} uint16, CPU time of one core")
+    table = Table("", "", "", "", title=f"{frames} x {size} x {size} uint16, {what}")
     for row in rows:
         table.add_row(row.name, f"{row.value:.3g}", row.unit, row.note)
     table.columns[1].justify = "right"
