@@ -76,21 +76,23 @@ def reduce_exposure(
     events = find_events(steps, snowball_min_pixels=config.snowball_min_pixels, bounds=bounds)
     shape = (detector.shape[0], *detector.shape[2:])
     table, covered, owner = with_halos(events, steps, prepared, detector, read)
-    table = table.assign(found_by=RULES, asked=np.nan)
+    table = table.assign(found_by=RULES)
+    accepted = table[:0]
     if config.model is not None:
         taken = np.zeros(shape, np.bool_)
         for one in (steps[owner >= 0], telegraph):
             taken[one["integration"], one["y"], one["x"]] = True
         for c in covered.values():
             taken[c.integration, c.y, c.x] = True
-        table, steps, owner = with_proposals(table, steps, owner, taken, results, prepared, config, read)
+        accepted, steps, owner = with_proposals(table, steps, owner, taken, results, prepared, config, read)
     catalogue = pd.concat(
         [f for f in (table, _telegraph_events(telegraph)) if len(f)] or [table], ignore_index=True
     )
     # an exposure may hold telegraph pixels alone, which know nothing of steps
     catalogue = catalogue.reindex(columns=catalogue.columns.union(table.columns, sort=False))
     catalogue = add_confidence(catalogue, prepared, results)
-    catalogue["confidence"] = catalogue["asked"].fillna(catalogue["confidence"])
+    if len(accepted):
+        catalogue = pd.concat([catalogue, accepted], ignore_index=True)
     catalogue = weigh_repeats(catalogue, steps, owner, prepared)
     catalogue = catalogue.sort_values(
         ["integration", "first_frame", "peak_y", "peak_x", "type"], kind="stable", ignore_index=True
@@ -180,7 +182,6 @@ def _telegraph_events(found: NDArray[Any]) -> pd.DataFrame:
         **place,
         old_id=-1,
         found_by=RULES,
-        asked=np.nan,
         type="telegraph_noise",
         mean_intensity=real["amplitude"] * real["duty"],
         max_intensity=real["amplitude"],

@@ -154,7 +154,7 @@ def with_proposals(
     config: DetectionConfig,
     read: ReadBlock,
 ) -> tuple[pd.DataFrame, NDArray[Any], NDArray[np.int64]]:
-    """Add to the events of the rules the proposals that the network of a configuration accepts.
+    """Find events beside those of the rules: the proposals that the network of a configuration accepts.
 
     Parameters
     ----------
@@ -176,8 +176,10 @@ def with_proposals(
 
     Returns
     -------
-    table, steps, owner
-        The same with more events, whose confidence is in the column ``asked``.
+    events : DataFrame
+        What was accepted, with numbers beyond those of the table, and with ``confidence``.
+    steps, owner
+        The same with those of the accepted proposals.
 
     Raises
     ------
@@ -197,7 +199,7 @@ def with_proposals(
     calibration = check_network(network, config.model)
     proposals = propose(np.concatenate([r.loose for r in results]), taken)
     if not len(proposals):
-        return table, steps, owner
+        return table[:0], steps, owner
     unusable = pixels_without_reads(results, (taken.shape[0], taken.shape[1], taken.shape[2]))
     confidence = ask(proposals, network, calibration, prepared, read, unusable)
     return accept(table, steps, owner, proposals, confidence, config.model_confidence, prepared)
@@ -215,7 +217,7 @@ def accept(
     """Make events of the proposals whose confidence is at least ``least``; see :func:`with_proposals`."""
     accepted = np.flatnonzero(confidence >= least)
     if not len(accepted):
-        return table, steps, owner
+        return table[:0], steps, owner
     groups = [proposals.group(int(k)) for k in accepted]
     own = np.concatenate(groups)
     number = np.repeat(np.arange(len(groups)), [len(g) for g in groups])
@@ -235,7 +237,5 @@ def accept(
     found = event_table(more, number, known).rename(columns={"event_id": "old_id"})
     place = found["old_id"].to_numpy()
     first = int(max(owner.max(initial=-1), table["old_id"].max() if len(table) else -1)) + 1
-    found = found.assign(old_id=place + first, found_by=NETWORK, asked=confidence[accepted][place])
-    found = found.reindex(columns=table.columns)
-    both = pd.concat([table, found], ignore_index=True) if len(table) else found
-    return both, np.concatenate([steps, more]), np.concatenate([owner, number + first])
+    found = found.assign(old_id=place + first, found_by=NETWORK, confidence=confidence[accepted][place])
+    return found, np.concatenate([steps, more]), np.concatenate([owner, number + first])
