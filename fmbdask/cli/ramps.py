@@ -206,6 +206,13 @@ def detect(
         Path | None, typer.Option(help="Folder that `ramps history` wrote: what is known of the detector.")
     ] = None,
     detector: DetectorName = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Network that is asked about what the rules propose, from `train unet`."),
+    ] = None,
+    model_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Confidence from which a proposal is an event.")
+    ] = None,
     device: Annotated[
         Processor, typer.Option(help="Where the first pass over all pixels runs: cpu, gpu, or auto.")
     ] = Processor.cpu,
@@ -221,7 +228,10 @@ def detect(
     from fmbdask.survey.exposures.export import Exports
     from fmbdask.survey.exposures.work import Remembered, detect_exposures
 
-    flags = {"false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last}
+    flags = {
+        "false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last,
+        "model": None if model is None else str(model), "model_confidence": model_confidence,
+    }  # fmt: skip
     settings = resolve(DetectionConfig, "ramps.detect", config, flags).value
     with progress() as report:
         results = detect_exposures(

@@ -65,7 +65,7 @@ class RampPipeline:
         """What the results depend on beside the inputs."""
         kept = self.config.as_json()
         maps = [v for v in self.config.exposure.given().values() if isinstance(v, str)]
-        named = [*maps, *([self.config.history] if self.config.history else [])]
+        named = [*maps, *filter(None, (self.config.history, self.config.detection.model))]
         return {key: kept[key] for key in DECISIVE} | {"contents": contents(named)}
 
     def warm(self) -> None:
