@@ -3,9 +3,9 @@
     pip install nvidia-cuda-nvrtc nvidia-cuda-nvdisasm
     python benchmarks/gpu_instructions.py [sm_80 sm_90]
 
-Prints what a thread of each kernel takes, and the loops of the fused pass over 16 frames, in the order of the
-source: reads and moments; one look at the median, then one at the deviation; forward and backward recursion
-with, and then without, offsets that depend on the row. What the roofline of ``fmbdask bench kernels --device
+Prints what a thread of each kernel takes, and the loops of the fused pass over 16 frames: reads and moments,
+one look at the median and one at the deviation, the recursions forward and backward with and without offsets
+that depend on the row. What the roofline of ``fmbdask bench kernels --device
 gpu`` counts with stands in fmbdask/survey/bench/kernels/roofline.py.
 """
 
@@ -29,12 +29,12 @@ VARIANTS = {
 LABEL = re.compile(r"\s*(\.L_\w+):")
 INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?);")
 BACK = re.compile(r"\bBRA\b.*?(\.L_\w+)")
-#: Shorter loops are not unrolled over a block of frames.
-SHORTEST = 5 * BLOCK
-#: Loops of the fused pass, in the order of the source: those over frames that hold no other.
+#: Shorter loops are not unrolled over a block of frames, or rare: outliers are left out of the slope.
+SHORTEST = 6 * BLOCK
+#: Loops of the fused pass over frames, in the order of the source.
 NAMES = (
-    "first pass", "look at the median", "look at the deviation", "forward, with a gradient",
-    "backward, with a gradient", "forward", "backward",
+    "first pass", "its rest, of two frames", "look at the median", "look at the deviation",
+    "forward, with a gradient", "backward, with a gradient", "forward", "backward",
 )  # fmt: skip
 
 
@@ -92,11 +92,12 @@ def main(architectures: list[str]) -> None:
                 text = subprocess.run(
                     [disassembler(), "-c", file.name], capture_output=True, text=True, check=True
                 ).stdout
-            for length in unrolled(loops(text)):
-                print(f"  {length:4d} instructions, {length / BLOCK:5.1f} a frame")
-    print(
-        "over frames, in this order (rest loops and the rare ones of outliers in between):", ", ".join(NAMES)
-    )
+            lengths = unrolled(loops(text))
+            if len(lengths) != len(NAMES):
+                sys.exit(f"this compiler makes other loops than those that are named here: {lengths}")
+            for name, length in zip(NAMES, lengths, strict=True):
+                frames = 2 if "rest" in name else BLOCK
+                print(f"  {name:25} {length:4d} instructions, {length / frames:5.1f} a frame")
 
 
 if __name__ == "__main__":
