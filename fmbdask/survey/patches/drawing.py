@@ -117,7 +117,8 @@ def draw(recipe: Recipe) -> Drawn:
     config = DetectionConfig()
     prepared = prepare_all(ramp, detector, config)
     results = search(ramp, prepared)
-    unusable = pixels_without_reads(results, (1, *ramp.shape[-2:]))
+    rows, columns = ramp.shape[-2:]
+    unusable = pixels_without_reads(results, (1, rows, columns))
     none = Proposals(np.zeros(0), np.zeros(1, np.int64), np.zeros(0))
     drawn = Drawn(ramp, prepared[0], truth, none, unusable)
     loose = []
