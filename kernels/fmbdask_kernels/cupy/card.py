@@ -145,7 +145,7 @@ class Kept:
 
 
 #: What the sources are written in.
-STANDARD = "-std=c++14"
+STANDARD = "-std=c++17"
 
 _cards: dict[int, CupyCard] = {}
 _making = threading.Lock()

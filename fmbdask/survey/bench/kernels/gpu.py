@@ -225,10 +225,9 @@ def streamed(
 
     places = chunks_of(problem.data.shape[1:])
     with ThreadPoolExecutor(threads) as pool:
-        both = [
-            median(wall(lambda call=call: list(pool.map(call, places)), repeats)) for call in (decode, run)
-        ]
-    return both[0], both[1], threads
+        decoding = median(wall(lambda: list(pool.map(decode, places)), repeats))
+        whole = median(wall(lambda: list(pool.map(run, places)), repeats))
+    return decoding, whole, threads
 
 
 def wall(call: Callable[[], object], repeats: int) -> list[float]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 #: Instructions per pixel and frame, counted in the machine code of the loops over the frames (sm_90, NVRTC
 #: 13.5; benchmarks/gpu_instructions.py prints them): the passes of every pixel, and one look of each search.
 PASSES = {"first": 20.4, "forward": 15.4, "backward": 20.8}
-LOOKS = {"median": 6.3, "deviation": 7.3}
+LOOKS = {"median": 6.25, "deviation": 7.25}
 #: Instructions that a multiprocessor issues in a clock, counted in threads: four warps.
 ISSUED = 128
 #: Bytes of a read.
