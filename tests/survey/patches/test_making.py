@@ -159,7 +159,9 @@ def test_stores_are_joined_in_any_size(tmp_path: Path) -> None:
         values = random.normal(size=(count, 1, 2, 3, 3)).astype(np.float16)
         told = random.integers(0, 4, (count, 2, 3, 3), dtype=np.uint8)
         path = tmp_path / f"{number}.zarr"
-        columns = {"values": values, "classes": told, "group": told[:, 0] > 0, "kind": told[:, 0, 0, 0]}
+        columns: dict[str, np.ndarray] = {
+            "values": values, "classes": told, "group": told[:, 0] > 0, "kind": told[:, 0, 0, 0],
+        }  # fmt: skip
         write_patches(path, columns, {"number": number})
         parts.append(path)
         rows.append(columns)
