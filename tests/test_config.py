@@ -163,7 +163,7 @@ def test_mistakes_are_one_sentence(folder: Path, text: str, message: str) -> Non
         (
             "ramp: {detect: {}}\n",
             "fmbdask.yaml: there is no section ramp; known are detect, ramps.detect, ramps.simulate, "
-            "survey, toy",
+            "survey, toy, train.unet",
         ),
         (
             "ramps: {detct: {}}\n",
