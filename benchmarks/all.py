@@ -103,6 +103,7 @@ def last_lines(count: int) -> Callable[[Path, str], str]:
 
 SMALL_RUN = ("=", "million.py", "2000", "--each", "8", "--assume", "-o", "{out}")
 SMALL_STORE = ("--objects", "8192", "--width", "64")
+SMALL_PATCHES = ("--patch", "8", "8", "8", "--repeats", "1", "--large-patch", "8", "8", "8")
 BENCHMARKS = (
     Benchmark("kernels", ("bench", "kernels", "--json"), ("--frames", "20", "--size", "32"), kernels),
     Benchmark("io", ("bench", "io", "-o", "{out}"), ("--quick",), layouts),
@@ -114,6 +115,7 @@ BENCHMARKS = (
     Benchmark("million", ("million.py", "1000000", "-o", "{out}"), SMALL_RUN, last_lines(6)),
     Benchmark("detectors", ("detectors.py", "-o", "{out}"), SMALL_STORE, last_lines(3)),
     Benchmark("flow", ("flow.py",), ("--objects", "4096", "--scored", "4096"), last_lines(2)),
+    Benchmark("unet", ("unet.py",), SMALL_PATCHES, last_lines(6)),
     Benchmark("cost", ("cost.py",), (), last_lines(3)),
 )
 
