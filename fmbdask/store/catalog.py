@@ -67,6 +67,8 @@ STEP_UNITS = {
 }
 #: Columns that count: integers, though stored as floating-point where they do not apply to every kind.
 COUNTS = {"spatial_extent", "peak_y", "peak_x", "n_steps", "n_saturated", "transitions"}
+#: Columns of words.
+WORDS = {"type", "found_by"}
 #: Columns that become the centroid of a detection in JSON.
 CENTROID = ("y", "x")
 #: Packages whose versions may change a result.

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ...errors import InputError
 from ...ramps.reduce import COLUMNS
-from ...store.catalog import COUNTS, LEVEL, TIME, UNITS
+from ...store.catalog import COUNTS, LEVEL, TIME, UNITS, WORDS
 
 #: Exposures of one file.
 ITEMS_PER_FILE = 256
@@ -28,7 +28,7 @@ def schema(time_unit: str = "s") -> pa.Schema:
     words = {LEVEL: "DN", TIME: time_unit}
     fields = [pa.field("exposure", pa.string(), metadata={"unit": "1"})]
     for name in COLUMNS:
-        kind = pa.int64() if name in WHOLE | COUNTS else pa.string() if name == "type" else pa.float64()
+        kind = pa.int64() if name in WHOLE | COUNTS else pa.string() if name in WORDS else pa.float64()
         unit = UNITS.get(name, "1")
         fields.append(pa.field(name, kind, metadata={"unit": words.get(unit, unit)}))
     return pa.schema(fields)
