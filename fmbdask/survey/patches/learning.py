@@ -113,7 +113,7 @@ def train_unet_on_ramps(
             raise ConfigError(
                 f"there is no training set {place} yet: make it by --only-set before several processes train"
             )
-        if not joined:
+        if rank_of() == 0:
             _make_way(folder, resume, overwrite, pth)
         store = make_set(config, place, workers=workers, progress=progress)
         if gpus is not None and gpus > 1:
