@@ -25,6 +25,9 @@ from ..errors import ConfigError
 #: Widths of a network of about 85 000 parameters, for CPUs, and of one of 22.6 million, for GPUs.
 SMALL, LARGE = (8, 16, 32), (32, 64, 128, 256, 512)
 CLASSES = ("background", "cosmic_ray", "telegraph_noise", "snowball")
+#: Levels with fewer voxels along a side are trained in float32 on a CPU: in bfloat16 oneDNN 3.12 leaves parts
+#: of the gradient of the weights as memory was, where a side has two voxels (seen with 32 channels and more).
+LEAST_SIDE = 4
 #: What a saved model may ask for: what is beyond was not written by this package.
 MOST_LEVELS, MOST_WIDTH, MOST_CHANNELS, MOST_CLASSES = 8, 4096, 1024, 255
 
@@ -118,6 +121,16 @@ class Block(nn.Sequential):
                 nn.ReLU(inplace=True),
             ]
         super().__init__(*layers)
+
+    def forward(self, voxels: Tensor) -> Tensor:
+        """Send (batch, given, time, y, x) on as (batch, width, time, y, x)."""
+        tiny = min(voxels.shape[2:]) < LEAST_SIDE and voxels.device.type == "cpu"
+        if tiny and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                exact: Tensor = super().forward(voxels.float())  # type: ignore[no-untyped-call]
+            return exact
+        found: Tensor = super().forward(voxels)  # type: ignore[no-untyped-call]
+        return found
 
 
 class UNet3D(nn.Module):

@@ -94,3 +94,27 @@ def test_what_is_missing_from_an_architecture_is_named() -> None:
         Architecture.from_dict({"channels": 1, "classes": ["a", "b"]})
     with pytest.raises(ConfigError, match="missing"):
         Architecture.from_dict(None)  # type: ignore[arg-type]
+
+
+def test_tiny_levels_leave_no_gradient_as_memory_was() -> None:
+    """The deepest levels of a small patch are trained in float32, however the others are."""
+    made = build_unet(Architecture(widths=(32, 64))).train().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    seen: list[torch.dtype] = []
+    for block in made.down:
+        block[0].register_forward_hook(lambda layer, given, found: seen.append(found.dtype))
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # memory that nobody has written to is NaN
+    try:
+        for _ in range(3):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = made(torch.randn(2, 1, 4, 4, 4)).float().square().sum()
+            torch.autograd.backward(loss)
+            assert all(
+                bool(torch.isfinite(one.grad).all()) for one in made.parameters() if one.grad is not None
+            )
+    finally:
+        torch.use_deterministic_algorithms(before)
+    assert seen[:2] == [torch.bfloat16, torch.float32]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        made(torch.randn(2, 1, 4, 4, 4))
+    assert seen[-2:] == [torch.bfloat16, torch.bfloat16]
