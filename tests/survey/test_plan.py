@@ -429,6 +429,18 @@ def test_a_changed_configuration_begins_everything_anew(work: Path, measured: li
     assert Plan.load(folder.path).config.detection.false_alarm_rate == 1e-6
 
 
+def test_options_that_are_new_in_a_version_are_no_change(work: Path, measured: list[int]) -> None:
+    folder = make_plan("darks.yaml").save()
+    content = folder.read_json(folder.run_file)
+    for kept in (content["config"], content["fingerprint"]):  # as a version without this option wrote it
+        del kept["detection"]["rho_floor"]
+    folder.run_file.write_text(json.dumps(content))
+    assert changes.compare(folder) == []
+    text = (work / "darks.yaml").read_text()
+    (work / "darks.yaml").write_text(text.replace("}", ", detection: {rho_floor: 0.02}}"))
+    assert [str(c) for c in changes.compare(folder)] == ["detection.rho_floor: 0.005 -> 0.02"]
+
+
 def test_other_versions_are_worth_a_word(work: Path, measured: list[int]) -> None:
     folder = make_plan("darks.yaml").save()
     assert changes.other_versions(folder) == []
