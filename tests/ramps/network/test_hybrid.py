@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ torch = pytest.importorskip("torch", reason="networks need torch")
 
 import dask.array as da  # noqa: E402
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 import xarray as xr  # noqa: E402
 
 import fmbdask  # noqa: E402
@@ -89,3 +92,18 @@ def test_networks_that_cannot_be_asked_are_refused(ramp: xr.DataArray, tmp_path:
     good = saved(tmp_path / "good")
     with pytest.raises(InputError, match="another"):
         fmbdask.ramps.detect(ramp, model=good.path, model_sha256="0" * 64)
+
+
+def test_the_comparison_with_the_rules_runs(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path(__file__).parents[3] / "benchmarks" / "hybrid.py"
+    size = ["--exposures", "2", "--frames", "40", "--size", "96", "--confidence", "0.6"]
+    monkeypatch.setattr(sys, "argv", ["hybrid.py", model, *size, "-o", str(tmp_path / "each.csv")])
+    runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "from a confidence of 0.6" in printed
+    assert "hits, peak below 3 sigma" in printed
+    rows = pd.read_csv(tmp_path / "each.csv")
+    assert len(rows) == 2 * 2 * 6
+    assert (rows["found"] <= rows["true"]).all()
