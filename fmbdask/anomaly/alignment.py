@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from ..checkpoints import Checkpoint
 from ..errors import InputError
-from .detector import Detector, Report
+from .detector import Detector
 from .predictor import Floats, Predictor
+from .protocol import Report
 from .rows import Rows, by_tiles
 from .summary import Summary
 from .surroundings import Directions, Local, learning_rows, reference_rows

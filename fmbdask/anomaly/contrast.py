@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ..checkpoints import Checkpoint
 from .basis import SPAN, Basis
-from .detector import Detector, Report
+from .detector import Detector
 from .mahalanobis import checked_variances, variances
+from .protocol import Report
 from .rows import Rows
 from .summary import Summary
 from .surroundings import Local, reference_rows

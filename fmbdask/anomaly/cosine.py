@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ..checkpoints import Checkpoint
 from ..errors import InputError
-from .detector import Detector, Report
+from .detector import Detector
 from .objects import Data
+from .protocol import Report
 from .rows import Rows
 from .summary import Summary
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,13 +22,13 @@ from ..errors import InputError
 from .calibration import TAIL_FROM, Calibration
 from .lazy import scores
 from .objects import OBJECT, Data, Objects
+from .protocol import Report
 from .reading import summary_of
 from .rows import Rows
 from .summary import Summary
 from .threads import cores
 from .together import learn_together
 
-Report = Callable[[int, int, str], None]
 #: Objects whose p-value is smaller are labelled anomalous, if nothing else is said.
 ANOMALOUS = 1e-3
 #: Robust deviations above the median of scores beyond which objects do not count in moments taken again.

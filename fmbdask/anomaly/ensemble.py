@@ -7,6 +7,7 @@ alone has the level that it has among a million.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from numbers import Real
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from ..checkpoints import Checkpoint
 from ..errors import InputError
 from .calibration import Calibration
-from .detector import Detector, Report
+from .detector import Detector
 from .kinds import class_of
 from .lazy import scores
 from .levels import NAMES, UNKNOWN, Levels
 from .objects import SEQUENCE, Data
+from .protocol import Report, scored
 from .rows import Rows
 from .summary import Summary
 
@@ -36,7 +38,7 @@ WEIGHTS = {"autoencoder": 0.4, "isolation_forest": 0.3, "lstm": 0.3}
 OF_SEQUENCES = ("lstm",)
 NETWORKS = {"autoencoder", "lstm", "flow"}
 #: Root of the mean square of an ordinary object's -log10 p.
-USUAL = float(np.sqrt(2.0) * np.log10(np.e))
+USUAL = math.sqrt(2.0) * math.log10(math.e)
 
 
 class Ensemble(Detector):
@@ -240,7 +242,7 @@ class Ensemble(Detector):
 
     def to_calibrate(self, rows: Rows) -> NDArray[np.float64]:
         """Scores by each member, (n, members): none of them is calibrated yet."""
-        return np.stack([rows.scores_of(member) for member in self.members.values()], axis=1)
+        return np.stack([scored(member, rows) for member in self.members.values()], axis=1)
 
     def calibrate(self, scores: NDArray[np.float64]) -> None:
         """Calibrate the members, and what they say together."""
@@ -256,7 +258,7 @@ class Ensemble(Detector):
         terms = np.zeros((len(rows), len(self.members)))
         for place, (name, member) in enumerate(self.members.items()):
             if self.weights[name] > 0:
-                terms[:, place] = self._term(name, rows.scores_of(member))
+                terms[:, place] = self._term(name, scored(member, rows))
         return self._together(terms)
 
     def scores_of(self, rows: Rows) -> NDArray[np.float64]:

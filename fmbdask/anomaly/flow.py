@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, InputError
 from ..regions import BLOCK
-from .detector import Report
 from .moments import Moments, merge
 from .network import Job, NetworkDetector
+from .protocol import Report
 from .shrinkage import floor
 from .summary import Summary
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ..checkpoints import Checkpoint
 from ..errors import ConfigError, InputError
 from ..models import need
-from .detector import Detector, Report
+from .detector import Detector
+from .protocol import Report
 from .rows import Rows
 from .summary import Summary
 

@@ -17,7 +17,7 @@ from ..errors import InputError
 from .folds import FOLD_SEED, SAMPLE_SEED, keys_of
 from .matching import objects_for
 from .objects import OBJECT, Data, Objects, as_float32, usable
-from .protocol import Scorer
+from .protocol import Scorer, scored
 from .rows import Rows
 from .summary import piece_of
 from .threads import one_thread
@@ -117,4 +117,4 @@ def _score_chunk(detectors: Sequence[Scorer], modalities: Sequence[str], *arrays
         keys, groups = keys_of(arrays[2 * count], SAMPLE_SEED), keys_of(arrays[-1], FOLD_SEED)
     rows = Rows(0, vectors, valid, keys, groups)
     with one_thread():
-        return np.stack([rows.scores_of(detector) for detector in detectors], axis=1)
+        return np.stack([scored(detector, rows) for detector in detectors], axis=1)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ..checkpoints import Checkpoint
 from ..errors import InputError
 from .basis import SPAN, Basis
-from .detector import Detector, Report
+from .detector import Detector
+from .protocol import Report
 from .rows import Rows
 from .shrinkage import floor, shrink
 from .summary import Summary

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..checkpoints import Checkpoint
 from ..errors import ConfigError, InputError
-from .detector import Detector, Report
+from .detector import Detector
+from .protocol import Report
 from .reference import Cells, Reference
 from .rows import TILE, Rows, by_tiles
 from .summary import Summary

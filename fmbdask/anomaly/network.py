@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ..checkpoints import Checkpoint
 from ..errors import ConfigError, InputError
 from ..models import need
-from .detector import Detector, Report
+from .detector import Detector
+from .protocol import Report
 from .rows import Rows, by_tiles
 from .summary import Summary
 

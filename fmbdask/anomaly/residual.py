@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ..checkpoints import Checkpoint
 from ..errors import InputError
 from .basis import SPAN, Basis
-from .detector import Detector, Report
+from .detector import Detector
 from .mahalanobis import checked_variances, pieces, variances
+from .protocol import Report
 from .rows import Rows, by_tiles
 from .summary import Summary
 

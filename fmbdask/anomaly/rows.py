@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..regions import BLOCK
-
-if TYPE_CHECKING:
-    from .protocol import Scorer
 
 T = TypeVar("T")
 #: Rows of every matrix that a model is applied to.
@@ -70,10 +67,6 @@ class Rows:
             self._made[key] = make()
         found: T = self._made[key]
         return found
-
-    def scores_of(self, scorer: Scorer) -> NDArray[np.float64]:
-        """Scores by a fitted detector, made once for all that want them; (n,)."""
-        return self.made(("scores", scorer), lambda: scorer.scores_of(self))
 
     def take(self, which: NDArray[Any]) -> Rows:
         """Some of the objects, by mask or places."""

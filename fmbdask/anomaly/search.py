@@ -24,11 +24,12 @@ from .basis import SPAN
 from .calibration import Calibration, Drift
 from .contrast import Contrast
 from .cosine import Cosine
-from .detector import Detector, Report
+from .detector import Detector
 from .fusion import combine, reason
 from .lazy import scores
 from .mahalanobis import Mahalanobis
 from .objects import OBJECT, Data, Objects
+from .protocol import Report
 from .reading import summary_of
 from .residual import Residual
 from .rows import Rows

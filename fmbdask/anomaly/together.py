@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from .calibration import FEWEST
+from .protocol import Learner, Report
 from .summary import Summary
 from .threads import one_thread
-
-if TYPE_CHECKING:
-    from .detector import Detector, Report
 
 #: Objects of the sample that are scored at a time.
 PART = 8192
 
 
 def learn_together(
-    detectors: Mapping[str, Detector], summary: Summary, progress: Report | None = None
+    detectors: Mapping[str, Learner], summary: Summary, progress: Report | None = None
 ) -> None:
     """Fit detectors that know their modalities to one summary, as each would be by itself.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from ...anomaly.detector import Detector, Report
+from ...anomaly.detector import Detector
 from ...anomaly.ensemble import Ensemble
 from ...anomaly.moments import Moments, Sums
+from ...anomaly.protocol import Report
 from ...anomaly.rows import Rows
 from ...anomaly.summary import Summary, merge_summaries
 from ...anomaly.threads import one_thread

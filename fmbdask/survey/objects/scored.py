@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...anomaly.detector import Detector
+from ...anomaly.protocol import scored
 from ...anomaly.rows import Rows
 from ...anomaly.threads import one_thread
 from ...errors import InputError
@@ -33,7 +34,7 @@ def scores_of(detectors: Mapping[str, Detector], pieces: Iterator[Rows]) -> dict
     with one_thread():
         for rows in pieces:
             for name, detector in detectors.items():
-                found[name].append(rows.scores_of(detector))
+                found[name].append(scored(detector, rows))
     return {name: np.concatenate([*parts, np.zeros(0)]) for name, parts in found.items()}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...anomaly.detector import Report
+from ...anomaly.protocol import Report
 from ...atomic import discard, publish, temporary_name
 from ...errors import InputError, OutputExistsError, RunError
 from ...store.embeddings import find_store

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...anomaly.detector import Detector, Report
+from ...anomaly.detector import Detector
+from ...anomaly.protocol import Report
 from ...atomic import check_free
 from ...store.embeddings import open_embeddings
 from .detecting import notes_of

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...anomaly.detector import Report
+from ...anomaly.protocol import Report
 from ...anomaly.summary import (
     Summary,
     piece_of,

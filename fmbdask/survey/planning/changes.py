@@ -79,7 +79,8 @@ def compare(folder: RunFolder) -> list[Change]:
     config = current_config(run)
     now: Mapping[str, Any] = make(config).fingerprint()
     old, new = _flat(run["fingerprint"]), _flat(now)
-    if new.keys() - old.keys():  # options that the version which began the run did not have were at their defaults
+    if new.keys() - old.keys():
+        # options that the version which began the run did not have were at their defaults
         old = _flat(make(SurveyConfig.model_validate(run["config"])).fingerprint()) | old
     found = [
         Change(key, _shown(old.get(key)), _shown(new.get(key)))
