@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from fmbdask_kernels import rates, temporal
-from fmbdask_kernels.rates import RateTables
+from fmbdask_kernels.rate_tables import RateTables
 from fmbdask_kernels.tables import Offsets, Prior, Tables
 from numpy.typing import NDArray
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from fmbdask_kernels.covariance import timing
-from fmbdask_kernels.rates import drift_left
+from fmbdask_kernels.rate_tables import drift_left
 from fmbdask_kernels.stepped import drift_covariance
 from numpy.polynomial import legendre
 from numpy.typing import NDArray

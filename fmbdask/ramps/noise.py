@@ -10,7 +10,7 @@ from fmbdask_kernels import temporal
 from fmbdask_kernels.covariance import timing
 from fmbdask_kernels.lanes import LANES
 from fmbdask_kernels.planes import MAXIMUM, MINIMUM
-from fmbdask_kernels.rates import RateTables, make_rates
+from fmbdask_kernels.rate_tables import RateTables, make_rates
 from fmbdask_kernels.tables import Offsets, Tables, make_prior
 from numpy.typing import NDArray
 from scipy import stats

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from fmbdask_kernels.covariance import read_pattern
 from fmbdask_kernels.planes import SLOPE
-from fmbdask_kernels.rates import make_rates, rates
+from fmbdask_kernels.rate_tables import make_rates
+from fmbdask_kernels.rates import rates
 from fmbdask_kernels.stepped import drift_covariance, rates_with_steps
 from fmbdask_kernels.tables import make_offsets, make_prior, make_tables
 from fmbdask_kernels.temporal import temporal_features

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fmbdask_kernels.cupy import card
-from fmbdask_kernels.rates import make_rates
+from fmbdask_kernels.rate_tables import make_rates
 from typer.testing import CliRunner
 
 from fmbdask.cli.app import app

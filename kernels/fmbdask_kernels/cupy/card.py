@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import planes
-from ..rates import MIXED
+from ..rate_tables import MIXED
 from ..stepped import LEAST, TELLING
 
 #: Kernels by name; each is the one function of its file.

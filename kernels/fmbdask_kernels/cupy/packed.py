@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..rates import RateTables
+from ..rate_tables import RateTables
 from ..tables import Offsets, Prior, Tables
 
 Float = NDArray[np.float32]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..planes import COUNT
-from ..rates import RateTables
+from ..rate_tables import RateTables
 from ..tables import Offsets, Prior, Tables
 from .card import Card, current
 from .packed import pack_offsets, pack_prior

@@ -47,6 +47,8 @@ def assert_same(got: Planes, want: Planes, poisson: float, rho_variance: float, 
         absolute: Any = np.full(span.shape, 1e-4)
         if name in ("slope", "rate"):
             absolute = 2e-6 * span
+        elif name == "step_r2":  # of few reads nearly all is explained: what is left is a difference of sums
+            absolute = np.where(true["reads"] < 6, 1e-2, 1e-3)
         elif name in SQUARES:
             absolute = 2e-6 * span**2
         bound = absolute + loss * abs(true[name])

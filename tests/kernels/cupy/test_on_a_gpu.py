@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fmbdask_kernels import rate_tables
 from fmbdask_kernels import rates as cpu_rates
 from fmbdask_kernels.cupy.card import missing
 from fmbdask_kernels.temporal import temporal_features
@@ -31,7 +32,7 @@ def compare(seed: int, frames: int, ny: int, nx: int, dtype: Any = np.uint16, **
     there = {k: cupy.asarray(v) for k, v in masks.items()}
     got = temporal_features(cupy.asarray(data), used, tables, prior, offsets, pattern=block.pattern, **there)
     assert_same(got.get(), want, NOISE.poisson, NOISE.rho_variance, tables)
-    parts = cpu_rates.make_rates(block.pattern, tables, 0.01)
+    parts = rate_tables.make_rates(block.pattern, tables, 0.01)
     rate, error = cpu_rates.rates(cupy.asarray(data), used, cupy.asarray(want), prior, tables, offsets, parts)
     known = cpu_rates.rates(data, used, want, prior, tables, offsets, parts)
     whole = want[-1] == used.size

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fmbdask_kernels import rate_tables
 from fmbdask_kernels import rates as cpu_rates
 from fmbdask_kernels.cupy.streaming import Block, Lanes
 from fmbdask_kernels.temporal import temporal_features
@@ -21,7 +22,7 @@ def make(seed: int, ny: int, nx: int, masked: bool = False, dtype: Any = np.uint
     """A block with what the lanes are told about it."""
     block = make_block(seed, 24, ny, nx, noise=10.0)
     data, used, tables, prior, offsets = told(block)
-    rates = cpu_rates.make_rates(block.pattern, tables, 0.0)
+    rates = rate_tables.make_rates(block.pattern, tables, 0.0)
     usable = np.random.default_rng(seed).random(data.shape) > 0.003 if masked else None
     level = np.full((ny, nx), 65535, np.float32)
     return Block(

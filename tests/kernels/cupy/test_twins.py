@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fmbdask_kernels import rate_tables
 from fmbdask_kernels import rates as cpu_rates
 from fmbdask_kernels.cupy import rates as gpu_rates
 from fmbdask_kernels.cupy import temporal as gpu
@@ -169,7 +170,7 @@ def test_rates_equal_the_kernel(host_card: HostCard, seed: int, dtype: Any) -> N
     usable = np.random.default_rng(seed).random(data.shape) > 0.002
     usable[:, 0, 0] = False
     planes = temporal_features(data, used, tables, prior, offsets, pattern=block.pattern, usable=usable)
-    parts = cpu_rates.make_rates(block.pattern, tables, 0.02)
+    parts = rate_tables.make_rates(block.pattern, tables, 0.02)
     want = cpu_rates.rates(data, used, planes, prior, tables, offsets, parts)
     got = gpu_rates.rates(data, used, planes, prior, tables, offsets, parts, card=host_card)
     whole = planes[-1] == used.size  # the rates of others mean nothing
@@ -209,6 +210,6 @@ def test_the_array_chooses_the_kernel(host_card: HostCard, monkeypatch: pytest.M
     there = data.view(ndarray)
     planes = temporal_features(there, used, tables, prior, offsets, pattern=block.pattern)
     assert planes.shape == (COUNT, 2, 32)
-    parts = cpu_rates.make_rates(block.pattern, tables, 0.0)
+    parts = rate_tables.make_rates(block.pattern, tables, 0.0)
     cpu_rates.rates(there, used, planes, prior, tables, offsets, parts)
     assert [name for name, _, _ in host_card.launched] == ["temporal", "masked", "rates"]

@@ -17,7 +17,7 @@ from fmbdask_kernels.cupy import card as cards
 from fmbdask_kernels.cupy.rates import best_rates
 from fmbdask_kernels.cupy.streaming import Block, Lanes
 from fmbdask_kernels.cupy.temporal import features, tell
-from fmbdask_kernels.rates import RateTables, make_rates
+from fmbdask_kernels.rate_tables import RateTables, make_rates
 from fmbdask_kernels.tables import make_offsets, make_prior
 from numpy.typing import NDArray
 
