@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,41 @@ MOST_COUNTED = 512
 #: Batches that are made ahead.
 AHEAD = 2
 
-Batch = tuple[Tensor, Tensor, Tensor | None]
+
+class LabelledPatch(NamedTuple):
+    """A patch, what is true of its voxels, and what is proposed of some of them.
+
+    Attributes
+    ----------
+    inputs : (channels, time, y, x) float32 array
+    classes : (time, y, x) uint8 array
+        255 where it counts nowhere.
+    weight : (time, y, x) float32 array, optional
+        Of each voxel.
+    region : (time, y, x) bool array, optional
+        Voxels that are proposed to be of one class together; none, or no voxel, where nothing is proposed.
+    real : bool
+        Whether they are.
+    """
+
+    inputs: NDArray[Any]
+    classes: NDArray[Any]
+    weight: NDArray[Any] | None = None
+    region: NDArray[Any] | None = None
+    real: bool = False
+
+
+class Batch(NamedTuple):
+    """Patches of one step, as tensors with an axis before the others: see :class:`LabelledPatch`.
+
+    ``weight`` is None where no patch has one, ``region`` and ``real`` where nothing is proposed.
+    """
+
+    inputs: Tensor
+    classes: Tensor
+    weight: Tensor | None
+    region: Tensor | None
+    real: Tensor | None
 
 
 class LabelledPatches(Protocol):
@@ -30,11 +64,10 @@ class LabelledPatches(Protocol):
     def __len__(self) -> int:
         """How many there are."""
 
-    def __getitem__(self, number: int, /) -> tuple[NDArray[Any], ...]:
-        """(inputs, classes) or (inputs, classes, weight) of one.
+    def __getitem__(self, number: int, /) -> tuple[Any, ...]:
+        """A :class:`LabelledPatch`, or a tuple of its first values.
 
-        (channels, time, y, x) float32, (time, y, x) uint8 with 255 where it counts nowhere, and (time, y, x)
-        float32. Called from one thread beside the training.
+        Called from one thread beside the training.
         """
 
 
@@ -103,13 +136,23 @@ def batches_of(
 
     def made(step: tuple[list[int], int]) -> Batch:
         parts = [_checked(data[number], number, architecture) for number in step[0]]
-        weighted = len(parts[0]) > 2
-        tensors = [_stacked([part[k] for part in parts], device) for k in range(3 if weighted else 2)]
-        if flips:
-            axes = [axis for bit, axis in enumerate((-2, -1)) if step[1] >> bit & 1]
-            tensors = [tensor.flip(axes) for tensor in tensors]
-        inputs = tensors[0].contiguous(memory_format=torch.channels_last_3d)
-        return inputs, tensors[1], tensors[2] if weighted else None
+        axes = [axis for bit, axis in enumerate((-2, -1)) if flips and step[1] >> bit & 1]
+
+        def stacked(name: str, usual: float = 0) -> Tensor | None:
+            given = [getattr(part, name) for part in parts]
+            there = [one for one in given if one is not None]
+            if not there:
+                return None
+            whole = [np.full_like(there[0], usual) if one is None else one for one in given]
+            found = torch.from_numpy(np.stack(whole))
+            return found.flip(axes) if axes else found
+
+        inputs, classes, region = stacked("inputs"), stacked("classes"), stacked("region")
+        assert inputs is not None
+        assert classes is not None
+        real = None if region is None else torch.tensor([float(part.real) for part in parts])
+        inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
+        return _each(Batch(inputs, classes, stacked("weight", 1), region, real), _pinned(device))
 
     with ThreadPoolExecutor(1, thread_name_prefix="patches") as beside:
         waiting = [beside.submit(made, step) for step in order[:AHEAD]]
@@ -117,23 +160,19 @@ def batches_of(
             ready = waiting.pop(0).result()
             if number + AHEAD < len(order):
                 waiting.append(beside.submit(made, order[number + AHEAD]))
-            inputs, classes, weight = ready
-            yield (
-                inputs.to(device, non_blocking=True),
-                classes.to(device, non_blocking=True),
-                None if weight is None else weight.to(device, non_blocking=True),
-            )
+            yield _each(ready, lambda one: one.to(device, non_blocking=True))
 
 
-def _checked(
-    patch: tuple[NDArray[Any], ...], number: int, architecture: Architecture
-) -> tuple[NDArray[Any], ...]:
-    inputs, classes = np.asarray(patch[0], np.float32), np.asarray(patch[1])
-    weights = tuple(np.asarray(weight, np.float32) for weight in patch[2:3])
+def _checked(patch: tuple[Any, ...], number: int, architecture: Architecture) -> LabelledPatch:
+    given = LabelledPatch(*patch)
+    inputs, classes = np.asarray(given.inputs, np.float32), np.asarray(given.classes)
+    weight = None if given.weight is None else np.asarray(given.weight, np.float32)
+    region = None if given.region is None else np.asarray(given.region, np.bool_)
+    others = [one for one in (classes, weight, region) if one is not None]
     if (
         inputs.ndim != 4
         or len(inputs) != architecture.channels
-        or any(one.shape != inputs.shape[1:] for one in (classes, *weights))
+        or any(one.shape != inputs.shape[1:] for one in others)
     ):
         raise InputError(
             f"patch {number} has inputs of shape {inputs.shape} and classes of shape {classes.shape}: give "
@@ -146,12 +185,16 @@ def _checked(
             f"patch {number} has voxels of class {classes[foreign][0]}, and the network has classes 0 to "
             f"{most - 1}: give a network of more classes"
         )
-    return inputs, classes.astype(np.uint8, copy=False), *weights
+    return LabelledPatch(inputs, classes.astype(np.uint8, copy=False), weight, region, bool(given.real))
 
 
-def _stacked(arrays: list[NDArray[Any]], device: torch.device) -> Tensor:
-    found = torch.from_numpy(np.stack(arrays))
-    return found.pin_memory() if device.type == "cuda" else found
+def _pinned(device: torch.device) -> Callable[[Tensor], Tensor]:
+    return torch.Tensor.pin_memory if device.type == "cuda" else lambda one: one
+
+
+def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    more = (None if one is None else change(one) for one in batch[2:])
+    return Batch(change(batch.inputs), change(batch.classes), *more)
 
 
 def count_classes(data: LabelledPatches, architecture: Architecture) -> NDArray[np.int64]:
@@ -164,6 +207,6 @@ def count_classes(data: LabelledPatches, architecture: Architecture) -> NDArray[
     """
     counts = np.zeros(256, np.int64)
     for number in np.unique(np.linspace(0, len(data) - 1, MOST_COUNTED).round().astype(int)).tolist():
-        classes = _checked(data[number], number, architecture)[1]
+        classes = _checked(data[number], number, architecture).classes
         counts += np.bincount(classes.ravel(), minlength=256)
     return counts[: len(architecture.classes)]

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+
+Value = TypeVar("Value")
 
 
 def rank_of() -> int:
@@ -103,13 +105,13 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
-def agreed(value: float, device: torch.device) -> float:
-    """What the first process has found."""
+def agreed(value: Value, device: torch.device) -> Value:
+    """What the first process has found: numbers, or lists and mappings of them."""
     if world_of() == 1:
         return value
-    shared = torch.tensor([value], dtype=torch.float64, device=device)
-    distributed.broadcast(shared, 0)
-    return float(shared)
+    shared = [value]
+    distributed.broadcast_object_list(shared, 0, device=device)
+    return shared[0]
 
 
 def same_buffers(network: nn.Module) -> None:

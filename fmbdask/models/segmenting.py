@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,18 +20,19 @@ from torch import Tensor
 from ..checkpoints import Checkpoint, load_last_step, save_step
 from ..errors import ConfigError, InputError
 from .batches import precision_of
-from .feeding import LabelledPatches, Order, batches_of, count_classes
+from .feeding import Batch, LabelledPatches, Order, batches_of, count_classes
 from .handles import OpenNetwork, Saved, weights_of
 from .inference import device_of
 from .parallel import agreed, in_step, rank_of, same_buffers, summed
 from .training import Training
 from .unet import Architecture, UNet3D, build_unet
-from .voxels import accuracy_of, class_weights, confusion, iou_of, segmentation_loss
+from .voxels import accuracy_of, class_weights, confusion, iou_of, proposal_loss, segmentation_loss
 
 #: What the state of a training is called in its checkpoint.
 KIND = "unet3d-training"
 
-Score = Callable[[OpenNetwork], float]
+#: Gives the score of a network; or figures by name, the first of which is the score.
+Score = Callable[[OpenNetwork], float | Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class SegmentTraining(Training):
         How much heavier rare classes are: 0 equal weights of voxels, 1 of classes.
     dice : float
         Weight of the Dice loss against one of the cross entropy.
+    proposals : float
+        Weight of the loss of what is proposed of regions, see
+        :func:`fmbdask.models.voxels.proposal_loss`, against one of the cross entropy of voxels.
     flips : bool
         Whether patches are turned over in rows and columns at random.
     precision : {"auto", "float32", "bfloat16", "float16"}
@@ -59,6 +63,7 @@ class SegmentTraining(Training):
     weight_decay: float = 1e-4
     balance: float = 0.5
     dice: float = 0.0
+    proposals: float = 1.0
     flips: bool = True
     precision: str = "auto"
 
@@ -66,8 +71,9 @@ class SegmentTraining(Training):
         super().__post_init__()
         if not 0 <= self.balance <= 1:
             raise ConfigError(f"balance of the training is {self.balance}: give 0 to 1")
-        if self.dice < 0:
-            raise ConfigError(f"dice of the training is {self.dice}: give 0 or more")
+        for name in ("dice", "proposals"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} of the training is {getattr(self, name)}: give 0 or more")
 
 
 @dataclass
@@ -81,8 +87,8 @@ class Trained:
     history : dict
         JSON values, with one number an epoch: ``train_loss``, ``train_accuracy``, ``val_loss``,
         ``val_accuracy``, ``val_iou`` (by class; None where a class is nowhere), ``val_score``,
-        ``learning_rate`` and ``seconds``; and ``best``, the number of epochs after which the score was
-        highest.
+        ``learning_rate`` and ``seconds``, and ``val_`` and its name for each further figure of the score;
+        and ``best``, the number of epochs after which the score was highest.
     """
 
     network: UNet3D
@@ -98,6 +104,7 @@ def train_unet(
     seed: int = 0,
     device: str = "auto",
     score: Score | None = None,
+    proposed: int = 1,
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
@@ -108,15 +115,18 @@ def train_unet(
     ----------
     architecture : Architecture
     data, validation : LabelledPatches
-        ``len()`` patches; ``[i]`` gives (inputs, classes) or (inputs, classes, weight): float32 (channels,
-        time, y, x), uint8 (time, y, x) with 255 where it counts nowhere, and float32 (time, y, x).
+        ``len()`` patches; ``[i]`` gives a :class:`fmbdask.models.feeding.LabelledPatch`, or a tuple of its
+        first values: (inputs, classes), say.
     options : SegmentTraining
     seed : int
         Of the first weights, the order of patches and how they are turned.
     device : {"auto", "cpu", "cuda"}
     score : callable, optional
         Called after each epoch with the network, ready to run; the epoch of the largest score is the best.
-        Mean intersection over union of all classes but the first on the validation patches by default.
+        Of several figures by name the first is the score, and the others are kept in the history. Mean
+        intersection over union of all classes but the first on the validation patches by default.
+    proposed : int
+        Class that the regions of patches are proposed to be of.
     folder : path, optional
         Where the state is kept after each epoch.
     resume : bool
@@ -144,7 +154,11 @@ def train_unet(
     """
     if not len(data) or not len(validation):
         raise InputError(f"{len(data)} patches to train on and {len(validation)} to validate are too few")
-    loop = _Loop(architecture, data, options, seed, device_of(device))
+    if not 0 <= proposed < len(architecture.classes):
+        raise InputError(
+            f"there is no class {proposed} to propose: give 0 to {len(architecture.classes) - 1}"
+        )
+    loop = _Loop(architecture, data, options, proposed, seed, device_of(device))
     if folder is not None and resume:
         loop.restore(load_last_step(folder, KIND))
     while not loop.ended:
@@ -167,14 +181,15 @@ class _Loop:
         architecture: Architecture,
         data: LabelledPatches,
         options: SegmentTraining,
+        proposed: int,
         seed: int,
         device: torch.device,
     ) -> None:
-        self.options, self.seed, self.device = options, seed, device
+        self.options, self.proposed, self.seed, self.device = options, proposed, seed, device
         self.order = Order(len(data), options.batch, seed)
         self.settings = {
             "architecture": architecture.as_dict(), "options": asdict(options), "seed": seed,
-            "patches": len(data),
+            "patches": len(data), "proposed": proposed,
         }  # fmt: skip
         network = build_unet(architecture, seed).to(device)
         self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -218,13 +233,13 @@ class _Loop:
         self.network.train()
         order = self.order.of_epoch(self.done)
         batches = batches_of(data, order, self.network.architecture, self.device, self.options.flips)
-        for step, (inputs, classes, weight) in enumerate(batches):
+        for step, batch in enumerate(batches):
             past = self.done * steps + step
             rate = self.options.rate(past, self.options.epochs * steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.zero_grad()
-            logits, loss = self._loss(self.whole, inputs, classes, weight)
+            logits, loss = self._loss(self.whole, batch)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self.scaler.unscale_(self.optimizer)
             norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.gradient_clip)
@@ -232,7 +247,7 @@ class _Loop:
                 self.scaler.step(self.optimizer)
             self.scaler.update()
             losses += loss.detach()
-            table += confusion(logits.detach(), classes, weight)
+            table += confusion(logits.detach(), batch.classes, batch.weight)
             if progress is not None and rank_of() == 0:
                 text = f"epoch {self.done + 1}, loss {float(losses) / (step + 1):.4g}"
                 progress(past + 1, self.options.epochs * steps, text)
@@ -243,13 +258,14 @@ class _Loop:
         self.history["seconds"].append(time.perf_counter() - begin)
         same_buffers(self.network)
 
-    def _loss(
-        self, network: torch.nn.Module, inputs: Tensor, classes: Tensor, weight: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _loss(self, network: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits: Tensor = network(inputs)
-        logits = logits.float()
-        return logits, segmentation_loss(logits, classes, weight, self.balance, self.options.dice)
+            logits: Tensor = network(batch.inputs)
+        logits, own = logits.float(), self.options
+        loss = segmentation_loss(logits, batch.classes, batch.weight, self.balance, own.dice)
+        if own.proposals and batch.region is not None and batch.real is not None:
+            loss = loss + own.proposals * proposal_loss(logits, batch.region, batch.real, self.proposed)
+        return logits, loss
 
     def validate(self, validation: LabelledPatches, score: Score | None, device: str) -> None:
         """See how good the network is, and keep it if it is the best so far."""
@@ -259,30 +275,30 @@ class _Loop:
         self.network.eval()
         with torch.inference_mode():
             order = self.order.of_validation(len(validation))
-            for inputs, classes, weight in batches_of(
-                validation, order, self.network.architecture, self.device
-            ):
-                logits, loss = self._loss(self.network, inputs, classes, weight)
-                losses += torch.tensor([float(loss) * len(inputs), len(inputs)], device=self.device)
-                table += confusion(logits, classes, weight)
-        loss_sum, rows = summed(losses).tolist()
-        found = summed(table).cpu().numpy()
-        each = iou_of(found)
+            for batch in batches_of(validation, order, self.network.architecture, self.device):
+                logits, loss = self._loss(self.network, batch)
+                rows = len(batch.inputs)
+                losses += torch.tensor([float(loss) * rows, rows], device=self.device)
+                table += confusion(logits, batch.classes, batch.weight)
+        loss_sum, patches = summed(losses).tolist()
+        counted = summed(table).cpu().numpy()
+        each = iou_of(counted)
         past = self.history
-        past["val_loss"].append(loss_sum / rows)
-        past["val_accuracy"].append(accuracy_of(found))
+        past["val_loss"].append(loss_sum / patches)
+        past["val_accuracy"].append(accuracy_of(counted))
         for name, value in zip(self.network.architecture.classes, each, strict=True):
             past["val_iou"][name].append(value)
-        value = math.nan
+        figures: dict[str, float] = {}
         if rank_of() == 0:
             there = [one for one in each[1:] if one is not None]
-            value = float(np.mean(there)) if there else -past["val_loss"][-1]
+            found: float | Mapping[str, float] = float(np.mean(there)) if there else -past["val_loss"][-1]
             if score is not None:
-                value = float(
-                    score(OpenNetwork(Saved(self.network), device=device, precision=self._precision()))
-                )
-        value = agreed(value, self.device)
-        past["val_score"].append(value if math.isfinite(value) else None)
+                found = score(OpenNetwork(Saved(self.network), device=device, precision=self._precision()))
+            several = found if isinstance(found, Mapping) else {"score": found}
+            figures = {name: float(one) for name, one in several.items()}
+        (_, value), *more = agreed(list(figures.items()), self.device)
+        for name, one in [("score", value), *more]:
+            past.setdefault(f"val_{name}", []).append(one if math.isfinite(one) else None)
         before = past["val_score"][self.best - 1] if self.best else -math.inf
         if math.isfinite(value) and value > before and math.isfinite(past["val_loss"][-1]):
             past["best"], self.kept = self.done, {n: w.copy() for n, w in weights_of(self.network).items()}

@@ -1,19 +1,22 @@
-"""Classes of voxels: the loss of a segmentation, weights of rare classes, and how good it is."""
+"""Classes of voxels, and regions of them: losses, weights of rare classes, and how good a segmentation is."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 #: Class of voxels that count nowhere.
 IGNORED = 255
 #: Voxels that a class counts as having at least, so that one that is absent has a weight.
 FEWEST_VOXELS = 100
+#: Log-odds of a voxel count in a region up to this, whatever their sign: those of a probability of 1e-4.
+MOST_ODDS = math.log((1 - 1e-4) / 1e-4)
 
 
 def class_weights(counts: Sequence[int] | NDArray[np.int64], balance: float = 0.5) -> NDArray[np.float32]:
@@ -84,6 +87,51 @@ def segmentation_loss(
         overlap = 2.0 * torch.stack(both) / torch.stack(either).clamp(min=1.0)
         there = torch.stack(either) > 1.0
         loss = loss + dice * ((1.0 - overlap) * there).sum() / there.sum().clamp(min=1)
+    return loss
+
+
+def region_odds(logits: Tensor, region: Tensor, code: int) -> Tensor:
+    """Log-odds that a network gives to a region of each patch being of a class: the mean over its voxels.
+
+    Parameters
+    ----------
+    logits : (batch, classes, time, y, x) float32 tensor
+    region : (batch, time, y, x) bool tensor
+    code : int
+        The class.
+
+    Returns
+    -------
+    (batch,) float32 tensor
+        0 where a region is empty. The log-odds of each voxel are cut off at :data:`MOST_ODDS`, and their
+        gradient is not: a voxel beyond it comes back.
+    """
+    others = torch.cat([logits[:, :code], logits[:, code + 1 :]], dim=1)
+    odds = logits[:, code] - torch.logsumexp(others, dim=1)
+    odds = odds + (odds.clamp(-MOST_ODDS, MOST_ODDS) - odds).detach()
+    axes = (1, 2, 3)
+    found: Tensor = (odds * region).sum(axes) / region.sum(axes).clamp(min=1)
+    return found
+
+
+def proposal_loss(logits: Tensor, region: Tensor, real: Tensor, code: int) -> Tensor:
+    """Cross entropy of what a network says of the proposed region of each patch, and what is true.
+
+    Parameters
+    ----------
+    logits, region, code
+        As in :func:`region_odds`; patches whose region is empty propose nothing.
+    real : (batch,) float32 tensor
+        1 where the region is of the class, 0 where not.
+
+    Returns
+    -------
+    scalar tensor
+        The sum over the proposals, over the number of patches: so its mean over equal parts of a batch is
+        that of the whole batch, however many proposals each part has.
+    """
+    each = binary_cross_entropy_with_logits(region_odds(logits, region, code), real, reduction="none")
+    loss: Tensor = (each * region.flatten(1).any(1)).sum() / len(logits)
     return loss
 
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from fmbdask.models.unet import Architecture, UNet3D, build_unet
+from fmbdask.models.voxels import IGNORED
 
 
 def network(channels: int = 2, seed: int = 1, **options: Any) -> UNet3D:
@@ -43,3 +44,23 @@ class Steps:
             inputs[0, frame:, y, x] += 8.0
             classes[frame:, y, x] = 1
         return inputs, classes
+
+
+class Proposed(Steps):
+    """Patches of noise without classes: half of the regions that are proposed step up, the others do not.
+
+    Every third patch proposes nothing.
+    """
+
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        random = np.random.default_rng([self.seed, number])
+        inputs = random.normal(0.0, 1.0, (1, *self.shape)).astype(np.float32)
+        nowhere = np.full(self.shape, IGNORED, np.uint8)
+        if number % 3 == 2:
+            return inputs, nowhere
+        region = np.zeros(self.shape, np.bool_)
+        frame, y, x = (int(random.integers(1, n - 3)) for n in self.shape)
+        region[frame : frame + 3, y : y + 2, x : x + 3] = True
+        real = number % 3 == 0
+        inputs[0][region] += 3.0 * real
+        return inputs, nowhere, None, region, real

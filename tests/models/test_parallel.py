@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,19 +13,32 @@ torch = pytest.importorskip("torch")
 
 from fmbdask.errors import ConfigError, InputError  # noqa: E402
 from fmbdask.models import feeding, parallel  # noqa: E402
-from fmbdask.models.handles import load_network, save_network, weights_of  # noqa: E402
+from fmbdask.models.handles import OpenNetwork, load_network, save_network, weights_of  # noqa: E402
 from fmbdask.models.segmenting import SegmentTraining, train_unet  # noqa: E402
 from fmbdask.models.unet import Architecture  # noqa: E402
 
-from .made import Steps  # noqa: E402
+from .made import Proposed, Steps  # noqa: E402
+
+
+class Both(Steps):
+    """Patches with classes, and others that propose regions."""
+
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        return Proposed(self.count, self.seed)[number] if number % 2 else super().__getitem__(number)
+
+
+def figures(network: OpenNetwork) -> dict[str, float]:
+    """A score, and another figure."""
+    assert parallel.rank_of() == 0
+    return {"score": -float(np.abs(weights_of(network.network)["head.bias"]).sum()), "other": math.pi}
 
 
 def together(folder: Path, resume: bool) -> None:
     """Train; each process keeps what it came to."""
     found = train_unet(
-        Architecture(classes=("background", "step"), widths=(4, 8)), Steps(25, 1), Steps(5, 2),
+        Architecture(classes=("background", "step"), widths=(4, 8)), Both(25, 1), Both(5, 2),
         SegmentTraining(epochs=4, batch=4, learning_rate=3e-2, precision="float32", patience=9),
-        device="cpu", folder=folder / "state", resume=resume,
+        device="cpu", folder=folder / "state", resume=resume, score=figures,
     )  # fmt: skip
     name = f"{parallel.rank_of()}{'-resumed' if resume else ''}"
     save_network(folder / name, found.network, provenance=found.history)
@@ -38,6 +53,7 @@ def test_two_processes_learn_in_step(tmp_path: Path) -> None:
     past = one.provenance
     assert past["train_loss"] == other.provenance["train_loss"]
     assert past["val_score"] == other.provenance["val_score"]
+    assert past["val_other"] == other.provenance["val_other"] == [math.pi] * 4
     assert past["train_loss"][-1] < 0.7 * past["train_loss"][0]
     parallel.run_in_step(together, (tmp_path, True), 2)  # nothing is left to do: the state says all
     resumed = weights_of(load_network(tmp_path / "1-resumed").network)

@@ -9,7 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fmbdask.models.voxels import accuracy_of, class_weights, confusion, iou_of, segmentation_loss  # noqa: E402
+from fmbdask.models.voxels import (  # noqa: E402
+    MOST_ODDS,
+    accuracy_of,
+    class_weights,
+    confusion,
+    iou_of,
+    proposal_loss,
+    region_odds,
+    segmentation_loss,
+)
 
 
 def test_weights_of_rare_classes() -> None:
@@ -79,6 +88,46 @@ def test_where_nothing_counts_the_loss_is_zero() -> None:
     assert float(loss.detach()) == 0.0
     assert logits.grad is not None
     assert float(logits.grad.abs().max()) == 0.0
+
+
+def proposed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    logits = 2.0 * torch.randn(4, 3, 2, 3, 4, generator=torch.Generator().manual_seed(3))
+    region = torch.zeros(4, 2, 3, 4, dtype=torch.bool)
+    region[0, :, 1, 2] = region[1, 1, :2] = region[3, 0, 0, 0] = True  # the third patch proposes nothing
+    return logits, region, torch.tensor([1.0, 0.0, 1.0, 0.0])
+
+
+def test_the_odds_of_a_region_are_the_mean_of_those_of_its_voxels() -> None:
+    logits, region, _ = proposed()
+    for code in range(3):
+        said = torch.softmax(logits.double(), dim=1)[:, code]
+        found = region_odds(logits, region, code)
+        for k in (0, 1, 3):
+            assert float(found[k]) == pytest.approx(float(torch.logit(said[k][region[k]]).mean()), rel=1e-5)
+        assert found[2] == 0.0
+    logits[0, 1, :, 1, 2] = torch.tensor([40.0, -90.0])
+    logits.requires_grad_()
+    found = region_odds(logits, region, 1)[0]
+    assert float(found.detach()) == pytest.approx(0.0, abs=1e-5)  # as far above as below the edge
+    torch.autograd.backward(found)
+    assert logits.grad is not None
+    np.testing.assert_allclose(logits.grad[0, 1, :, 1, 2], 0.5)  # what is far off still learns
+    assert math.log(1e-4 / (1 - 1e-4)) == pytest.approx(-MOST_ODDS)
+
+
+def test_the_loss_of_proposals_does_not_depend_on_how_a_batch_is_split() -> None:
+    logits, region, real = proposed()
+    whole = float(proposal_loss(logits, region, real, 1))
+    odds = region_odds(logits, region, 1).double().tolist()
+    by_hand = math.log1p(math.exp(-odds[0])) + sum(math.log1p(math.exp(odds[k])) for k in (1, 3))
+    assert whole == pytest.approx(by_hand / 4, rel=1e-5)
+    halves = [float(proposal_loss(logits[s], region[s], real[s], 1)) for s in (np.s_[:2], np.s_[2:])]
+    assert np.mean(halves) == pytest.approx(whole, rel=1e-6)
+    assert halves[0] != pytest.approx(halves[1], rel=0.1)
+    logits.requires_grad_()
+    torch.autograd.backward(proposal_loss(logits, region, real, 1))
+    assert logits.grad is not None
+    assert torch.equal(logits.grad.abs().sum(1) > 0, region)
 
 
 def test_confusion_accuracy_and_overlap() -> None:
