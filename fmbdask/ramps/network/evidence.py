@@ -17,8 +17,10 @@ Float = NDArray[np.float64]
 
 #: Reads from the first one of a proposal on that are looked at: one after the other says more of the same.
 READS = 8
-#: Evidence is taken as at least this, and at most one less this, before its logarithm.
+#: Probabilities are taken as at least this, and at most one less this, before their logarithm.
 EDGE = 1e-4
+#: What the evidence is: a calibration is for no other.
+POOLED = "mean log-odds"
 #: How strongly slopes are drawn towards zero: as much as one proposal would.
 RIDGE = 1.0
 #: Most steps of the fit.
@@ -38,7 +40,10 @@ def padded(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def evidence(probability: NDArray[np.float32], group: NDArray[np.bool_], read: int) -> float:
-    """Mean probability of the pixels of a proposal, over the reads from its first one on.
+    """What a network says of a proposal: the mean log-odds of its pixels and the reads from its first one on.
+
+    Faint pixels that agree add up so, where a mean of probabilities is that of the surest few. Trainings pool
+    in the same way (:func:`fmbdask.models.voxels.region_odds`).
 
     Parameters
     ----------
@@ -52,10 +57,10 @@ def evidence(probability: NDArray[np.float32], group: NDArray[np.bool_], read: i
     Returns
     -------
     float
-        0 where the patch holds none of its pixels.
+        The probability that has these log-odds; 0 where the patch holds none of its pixels.
     """
-    seen = probability[read : read + READS][:, group]
-    return float(seen.mean(dtype=np.float64)) if seen.size else 0.0
+    seen = probability[read : read + READS][:, group].astype(np.float64)
+    return float(_expit(_logit(seen).mean())) if seen.size else 0.0
 
 
 def best_f1(found: Float, real: NDArray[np.bool_]) -> tuple[float, float]:
@@ -85,6 +90,33 @@ def best_f1(found: Float, real: NDArray[np.bool_]) -> tuple[float, float]:
     f1[:-1][found[order][1:] == found[order][:-1]] = -1  # what is equal is accepted together
     best = int(f1.argmax())
     return float(f1[best]), float(found[order][best])
+
+
+def average_precision(found: Float, real: NDArray[np.bool_]) -> float:
+    """Mean purity over all thresholds, weighted by the completeness that each adds.
+
+    Parameters
+    ----------
+    found : (n,) float64 array
+        Evidence of each proposal.
+    real : (n,) bool array
+
+    Returns
+    -------
+    float
+        0 where nothing is real.
+
+    Examples
+    --------
+    >>> round(average_precision(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, False, True, False])), 3)
+    0.833
+    """
+    if not real.any():
+        return 0.0
+    order = np.argsort(-found, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(found[order]) != 0, True))  # what is equal is accepted together
+    right = np.cumsum(real[order])[ends]
+    return float((np.diff(right, prepend=0) * right / (ends + 1)).sum() / right[-1])
 
 
 @dataclass(frozen=True)
@@ -163,7 +195,7 @@ class Confidence:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with what the evidence is."""
-        return {"reads": READS, "edge": EDGE, "least": LEAST, **asdict(self)}
+        return {"pooled": POOLED, "reads": READS, "edge": EDGE, "least": LEAST, **asdict(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Confidence:
@@ -175,7 +207,8 @@ class Confidence:
             If a value is missing, no number, or of an evidence that is taken in another way.
         """
         try:
-            if (values["reads"], values["edge"], values["least"]) != (READS, EDGE, LEAST):
+            how = tuple(values[name] for name in ("pooled", "reads", "edge", "least"))
+            if how != (POOLED, READS, EDGE, LEAST):
                 raise ValueError("its evidence is another")
             made = cls(float(values["intercept"]), float(values["evidence"]), float(values["score"]))
             if not np.isfinite([made.intercept, made.evidence, made.score]).all():
@@ -188,8 +221,13 @@ class Confidence:
 
 
 def _model(found: Float, score: Float) -> Float:
-    sure = np.clip(np.asarray(found, np.float64), EDGE, 1 - EDGE)
-    return np.stack([np.ones(sure.shape), np.log(sure / (1 - sure)), np.asarray(score) - LEAST], axis=-1)
+    odds = _logit(np.asarray(found, np.float64))
+    return np.stack([np.ones(odds.shape), odds, np.asarray(score) - LEAST], axis=-1)
+
+
+def _logit(probability: Float) -> Float:
+    sure = np.clip(probability, EDGE, 1 - EDGE)
+    return np.log(sure / (1 - sure))
 
 
 def _expit(odds: Float) -> Float:

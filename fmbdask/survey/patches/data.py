@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...ramps.network.evidence import best_f1, evidence
+from ...ramps.network.evidence import READS, average_precision, best_f1, evidence
 from ...ramps.reduce import CODES
 from ...store.patches import PatchStore
 from .recipes import SPLITS
@@ -41,6 +41,10 @@ class PatchData:
         self.store, self.rows = store, rows
         arrays = [store.arrays[name] for name in ("values", "classes")]
         nbytes = sum(len(rows) * int(np.prod(a.shape[1:])) * a.dtype.itemsize for a in arrays)
+        self.real = store.column("real", rows)
+        self.read = store.column("read", rows).astype(np.int64)
+        proposes = bool((self.real >= 0).any())
+        self.group: NDArray[np.bool_] | None = self._loaded("group") if proposes else None
         self._held: tuple[NDArray[Any], NDArray[Any]] | None = None
         if nbytes <= HELD // share:
             self._held = self._loaded("values"), self._loaded("classes")
@@ -58,11 +62,22 @@ class PatchData:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, number: int, /) -> tuple[NDArray[Any], ...]:
+    def __getitem__(self, number: int, /) -> tuple[Any, ...]:
         if self._held is not None:
-            return self._held[0][number].astype(np.float32), self._held[1][number]
-        row = int(self.rows[number])
-        return self.store.row("values", row).astype(np.float32), self.store.row("classes", row)
+            values, classes = self._held[0][number], self._held[1][number]
+        else:
+            row = int(self.rows[number])
+            values, classes = self.store.row("values", row), self.store.row("classes", row)
+        return values.astype(np.float32), classes, None, *self._proposal(number, classes.shape)
+
+    def _proposal(self, number: int, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, bool]:
+        """Voxels that :func:`fmbdask.ramps.network.evidence.evidence` looks at, and whether it is real."""
+        if self.group is None or self.real[number] < 0:
+            return None, False
+        region = np.zeros(shape, np.bool_)
+        read = int(self.read[number])
+        region[read : read + READS] = self.group[number]
+        return region, bool(self.real[number])
 
 
 def rows_of(store: PatchStore, split: str) -> NDArray[np.int64]:
@@ -133,10 +148,14 @@ class Judged:
         return np.array(classify_patches(model, patches, reduce=reduced, one_thread=False), np.float64)
 
     @property
-    def f1(self) -> Callable[[OpenNetwork], float]:
-        """The score of a network: F1 of its proposals at the best threshold."""
-        return partial(_f1, self)
+    def figures(self) -> Callable[[OpenNetwork], dict[str, float]]:
+        """The score of a network, F1 of its proposals at the best threshold, and their average precision."""
+        return partial(_figures, self)
 
 
-def _f1(judged: Judged, model: OpenNetwork) -> float:
-    return best_f1(judged.evidence(model), judged.real)[0]
+def _figures(judged: Judged, model: OpenNetwork) -> dict[str, float]:
+    found = judged.evidence(model)
+    return {
+        "score": best_f1(found, judged.real)[0],
+        "average_precision": average_precision(found, judged.real),
+    }

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...atomic import atomic, check_free
 from ...errors import ConfigError, OutputExistsError
-from ...ramps.network.evidence import Confidence, best_f1
+from ...ramps.network.evidence import Confidence, average_precision, best_f1
 from ...ramps.network.inputs import CHANNELS, MOST, SOFT
 from ...ramps.reduce import CODES
 from ...store.catalog import versions
@@ -173,7 +173,8 @@ def _learn(
     judged = Judged.of(store, share)
     trained = train_unet(
         architecture, data, validation, options, seed=config.seed, device=own.device,
-        score=judged.f1 if judged.usable else None, folder=folder / STATE, resume=resume, progress=progress,
+        score=judged.figures if judged.usable else None, proposed=CODES["cosmic_ray"], folder=folder / STATE,
+        resume=resume, progress=progress,
     )  # fmt: skip
     if rank_of() != 0:
         return
@@ -184,6 +185,7 @@ def _learn(
         evidence = judged.evidence(OpenNetwork(Saved(trained.network), device="cpu"))
         f1, threshold = best_f1(evidence, judged.real)
         found |= {"event_f1": f1, "threshold": threshold}
+        found["average_precision"] = average_precision(evidence, judged.real)
         found["confidence"] = Confidence.fit(evidence, judged.score, judged.real).as_dict()
     history = trained.history | found | {"train_patches": len(data), "val_patches": len(validation)}
     provenance = found | {

@@ -97,6 +97,9 @@ class TrainingSettings(Section):
         0.4, description="0: equal weights of voxels, 1: equal weights of classes"
     )
     dice: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the Dice loss")
+    proposals: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="weight of the loss of proposals beside the one of voxels"
+    )
     flips: bool = Field(True, description="turn patches over in rows and columns at random")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of convolutions; auto: bfloat16 where the device has instructions for it"

@@ -8,7 +8,15 @@ import pytest
 from fmbdask.errors import InputError
 from fmbdask.ramps.detect import configure, prepare_all
 from fmbdask.ramps.detector import as_ramp, describe
-from fmbdask.ramps.network.evidence import READS, Confidence, best_f1, evidence, padded
+from fmbdask.ramps.network.evidence import (
+    EDGE,
+    READS,
+    Confidence,
+    average_precision,
+    best_f1,
+    evidence,
+    padded,
+)
 from fmbdask.ramps.network.loose import loose_steps
 from fmbdask.ramps.network.proposals import LEAST, LOOSE
 from fmbdask.ramps.network.windows import PATCH
@@ -47,13 +55,35 @@ def test_loose_steps_do_not_depend_on_how_the_exposure_is_cut() -> None:
 def test_evidence_is_that_of_the_pixels_and_reads_of_a_proposal() -> None:
     probability = np.zeros((20, 4, 5), np.float32)
     probability[6 : 6 + READS, 1, 2] = 0.8
-    probability[6 : 6 + READS, 3, 3] = 0.4
+    probability[6 : 6 + READS, 3, 3] = 0.6
     probability[:6] = 1.0  # what was before counts nothing
     group = np.zeros((4, 5), bool)
     group[1, 2] = group[3, 3] = True
-    assert evidence(probability, group, 6) == pytest.approx(0.6)
-    assert evidence(probability, group, 18) == 0.0
+    odds = np.sqrt(0.8 / 0.2 * 0.6 / 0.4)  # their mean, as logarithms
+    assert evidence(probability, group, 6) == pytest.approx(odds / (1 + odds))
+    assert evidence(probability, group, 18) == pytest.approx(EDGE)
     assert evidence(probability, np.zeros((4, 5), bool), 6) == 0.0
+    probability[6 : 6 + READS, 1, 2] = 1.0  # one pixel is as sure as can be, and so is the other
+    probability[6 : 6 + READS, 3, 3] = 0.0
+    assert evidence(probability, group, 6) == pytest.approx(0.5)
+
+
+def test_faint_pixels_that_agree_say_more_than_two_that_are_sure() -> None:
+    group = np.ones((2, 4), bool)
+    agree = np.full((READS, 2, 4), 0.25, np.float32)
+    two = np.full((READS, 2, 4), 0.02, np.float32)
+    two[:, 0, :2] = 0.99
+    assert two.mean() > agree.mean()
+    assert evidence(agree, group, 0) > evidence(two, group, 0)
+
+
+def test_average_precision() -> None:
+    real = np.array([True, False, True, False])
+    assert average_precision(np.array([0.9, 0.8, 0.3, 0.1]), real) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(np.array([0.9, 0.8, 0.99, 0.1]), real) == 1.0
+    assert average_precision(np.full(4, 0.5), real) == 0.5  # equal ones are accepted together
+    assert average_precision(np.array([0.9, 0.8, 0.8, 0.1]), real) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(np.ones(4), np.zeros(4, bool)) == 0.0
 
 
 def test_short_patches_are_filled_with_what_is_not_valid() -> None:
@@ -100,7 +130,7 @@ def test_calibrations_that_cannot_be_used() -> None:
     with pytest.raises(InputError, match="0 of 3 proposals are real"):
         Confidence.fit(np.full(3, 0.5), np.full(3, 5.0), np.zeros(3, bool))
     good = Confidence(0.0, 1.0, 0.1).as_dict()
-    for change in ({"reads": 3}, {"evidence": float("nan")}, {"score": None}):
+    for change in ({"reads": 3}, {"pooled": "mean"}, {"evidence": float("nan")}, {"score": None}):
         with pytest.raises(InputError, match="train it again"):
             Confidence.from_dict(good | change)
     with pytest.raises(InputError, match="train it again"):

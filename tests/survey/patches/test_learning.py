@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from fmbdask.checkpoints import save_step
 from fmbdask.cli.app import app
 from fmbdask.errors import InputError, OutputExistsError
-from fmbdask.ramps.network.evidence import Confidence, best_f1
+from fmbdask.ramps.network.evidence import EDGE, READS, Confidence, average_precision, best_f1
 from fmbdask.survey.patches.data import Judged, PatchData, rows_of
 from fmbdask.survey.patches.learning import train_unet_on_ramps
 from fmbdask.survey.patches.making import make_set
@@ -26,6 +26,7 @@ torch = pytest.importorskip("torch")
 from fmbdask.models import segmenting  # noqa: E402
 from fmbdask.models.handles import OpenNetwork, load_network  # noqa: E402
 from fmbdask.models.pth import from_pth  # noqa: E402
+from fmbdask.models.voxels import region_odds  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +78,44 @@ def test_the_score_is_that_of_proposals(trained: Path) -> None:
     rows = np.flatnonzero((store.column("real") >= 0) & (store.column("split") == 1))
     for place in (0, len(rows) - 1):  # as it is defined
         inputs = torch.from_numpy(store.row("values", rows[place]).astype(np.float32))[None]
-        said = torch.softmax(model.network(inputs), 1)[0, 1].numpy()
+        said = torch.softmax(model.network(inputs), 1)[0, 1].double().numpy()
         read = int(store.row("read", rows[place]))
-        assert found[place] == pytest.approx(
-            said[read : read + 8][:, store.row("group", rows[place])].mean(), abs=1e-5
-        )
+        own = said[read : read + 8][:, store.row("group", rows[place])].clip(EDGE, 1 - EDGE)
+        odds = np.exp(np.log(own / (1 - own)).mean())
+        assert found[place] == pytest.approx(odds / (1 + odds), abs=1e-5)
     history = json.loads((trained / "training_history_unet3d.json").read_text())
     assert history["event_f1"] == max(history["val_score"]) == best_f1(found, judged.real)[0]
+    best = history["val_average_precision"][history["best"] - 1]
+    assert history["average_precision"] == best == average_precision(found, judged.real)
+    assert len(history["val_average_precision"]) == 2
     fitted = Confidence.fit(found, judged.score, judged.real)
     assert Confidence.from_dict(model.provenance["confidence"])(found, judged.score) == pytest.approx(
         fitted(found, judged.score), abs=1e-6
     )
+
+
+@pytest.mark.parametrize("times", [1.0, 60.0])
+def test_a_training_pools_as_proposals_are_judged(trained: Path, times: float) -> None:
+    store = make_set(config(), trained / "patches")
+    judged = Judged.of(store)
+    saved = load_network(trained / "model")
+    with torch.no_grad():
+        for values in saved.network.head.parameters():
+            values.mul_(times)  # so sure that odds are cut off
+    model = OpenNetwork(saved, device="cpu")
+    found = judged.evidence(model)
+    patches = [judged.data[k] for k in range(len(judged.data))]
+    inputs, regions = (torch.from_numpy(np.stack([one[k] for one in patches])) for k in (0, 3))
+    with torch.inference_mode():
+        logits = torch.cat([model.network(part) for part in inputs.split(8)])
+        odds = region_odds(logits, regions, 1).numpy()
+    assert np.log(found / (1 - found)) == pytest.approx(odds, abs=2e-3)
+    assert (np.abs(logits.numpy()).max() > 20) == (times > 1)
+    assert [bool(one[4]) for one in patches] == judged.real.tolist()
+    reads = regions.any(-1).any(-1).sum(1).numpy()
+    assert reads.tolist() == np.minimum(READS, inputs.shape[2] - judged.read).tolist()
+    others = PatchData(store, np.flatnonzero(store.column("real") < 0))
+    assert others[0][2:] == (None, None, False)
 
 
 def test_a_training_that_was_killed_ends_with_the_same_bits(
@@ -114,6 +142,8 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(
     assert made.pth is None
     name = "arrays.safetensors"
     assert (made.model / name).read_bytes() == (trained / "model" / name).read_bytes()
+    one, other = (json.loads((f / made.history.name).read_text()) for f in (trained, tmp_path))
+    assert one | {"seconds": 0} == other | {"seconds": 0}
 
 
 def test_what_is_there_is_not_replaced(trained: Path) -> None:
@@ -131,8 +161,9 @@ def test_patches_beyond_the_memory_are_read_one_by_one(
     read = PatchData(store, rows)
     for number in (0, 5, len(rows) - 1):
         for one, other in zip(held[number], read[number], strict=True):
-            assert one.dtype == other.dtype
+            assert type(one) is type(other)
             assert np.array_equal(one, other)
+        assert held[number][0].dtype == read[number][0].dtype == np.float32
 
 
 def test_a_set_without_proposals_is_scored_by_classes(tmp_path: Path) -> None:
@@ -143,6 +174,7 @@ def test_a_set_without_proposals_is_scored_by_classes(tmp_path: Path) -> None:
     assert made is not None
     history = json.loads(made.history.read_text())
     assert history["score"] == "mean_iou"
+    assert "val_average_precision" not in history
     assert "confidence" not in load_network(made.model).provenance
 
 
