@@ -21,8 +21,6 @@ from .candidates import Look, choose, refit
 from .devices import first_pass
 from .events import STEP
 from .fading import early, evidence
-from .network.loose import loose_steps
-from .network.proposals import LOOSE_STEP
 from .noise import region_offsets
 from .prepare import Prepared
 from .rates import FEWEST, rates_of
@@ -45,8 +43,6 @@ class RegionResult:
     telegraph : array of dtype ``TELEGRAPH``
     maps : dict of (ny, nx) float32 arrays
         ``rate`` and ``rate_error`` [DN per interval], ``reads``; every feature when asked for.
-    loose : array of dtype ``LOOSE_STEP``
-        What proposals to a network are made of, where there is one.
     tested, beyond : int
         Clean-looking pixels that were tested at the stated false-alarm rate, and those beyond it downwards:
         negative steps are false alarms but for telegraph noise.
@@ -58,7 +54,6 @@ class RegionResult:
     maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     tested: int = 0
     beyond: int = 0
-    loose: NDArray[Any] = field(default_factory=lambda: np.zeros(0, LOOSE_STEP))
 
 
 @dataclass(frozen=True)
@@ -172,9 +167,8 @@ def search_region(
     quiet = active & (planes[temporal.READS] == p.used.size) & ~seen.noisy
     quiet[again.rows[again.two_level], again.columns[again.two_level]] = False
     beyond = quiet & (seen.drop > seen.threshold)
-    loose = np.zeros(0, LOOSE_STEP) if p.config.model is None else loose_steps(planes, p, region)
     return RegionResult(
-        region, np.concatenate(parts), again.telegraph, maps, int(quiet.sum()), int(beyond.sum()), loose
+        region, np.concatenate(parts), again.telegraph, maps, int(quiet.sum()), int(beyond.sum())
     )
 
 

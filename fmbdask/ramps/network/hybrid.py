@@ -166,7 +166,7 @@ def with_proposals(
     taken : (integrations, y, x) bool array
         Pixels of events.
     results : sequence of RegionResult
-        With their loose steps, and maps.
+        With their maps.
     prepared : sequence of Prepared
         One an integration.
     config : DetectionConfig
@@ -197,10 +197,10 @@ def with_proposals(
         handle = ModelHandle(handle.path, config.model_sha256)
     network = handle.load(device=config.model_device, precision=config.model_precision)
     calibration = check_network(network, config.model)
-    proposals = propose(np.concatenate([r.loose for r in results]), taken)
+    unusable = pixels_without_reads(results, (taken.shape[0], taken.shape[1], taken.shape[2]))
+    proposals = propose(prepared, read, unusable, taken, steps[owner >= 0])
     if not len(proposals):
         return table[:0], steps, owner
-    unusable = pixels_without_reads(results, (taken.shape[0], taken.shape[1], taken.shape[2]))
     confidence = ask(proposals, network, calibration, prepared, read, unusable)
     return accept(table, steps, owner, proposals, confidence, config.model_confidence, prepared)
 

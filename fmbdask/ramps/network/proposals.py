@@ -1,30 +1,48 @@
-"""What the rules propose to the network: neighbours that step together, none of them far enough to count.
+"""What the rules propose to the network: pixels along a line that step together, none of them far enough.
 
-A hit that spreads its charge over many pixels may lift none of them beyond the threshold of a lone pixel. Its
-pixels step in the same frame all the same, which chance brings together far more rarely than single steps.
+A hit that spreads its charge along a track may lift none of its pixels beyond the threshold of a lone pixel.
+Its pixels step in the same frame all the same, side by side: the significances of a step, after each read,
+are summed along short lines in all directions, and the peaks of these sums are the proposals.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from fmbdask_kernels.tracks import COLUMNS, MARGIN, brightest_lines, line_pixels, peaks
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
-#: Steps from this significance on may be part of a proposal [sigma].
-LOOSE = 2.5
-#: Frames by which the steps of neighbours may differ: faint ones scatter in time.
-REACH = 2
-#: Pairs of pixels that count as neighbours (rows, columns): tracks skip pixels.
-BESIDE = ((0, 1), (1, -1), (1, 0), (1, 1), (0, 2), (2, 0))
-#: Fewest pixels of a proposal, and the least sum of their significances over the root of their number.
-FEWEST, LEAST = 2, 4.5
+from ...regions import Region
+from ..prepare import Prepared
+from ..surroundings import ReadBlock
+from .inputs import Float, Ramps, limits_without
 
-#: The strongest step of one pixel that is looked at: where, when, and how significant it is.
-LOOSE_STEP = np.dtype(
+#: Least significance of a line [sigma].
+LEAST = 5.0
+#: Significances of single pixels are cut here [sigma]: what is beyond was judged by the rules.
+CUT = 5.0
+#: A pixel that falls so far at any read is no pixel of a faint hit: it drifts, fades or switches [sigma].
+FALL = -4.2
+#: A proposal is the largest sum within so many frames and pixels.
+FRAMES, PIXELS = 6, 4
+#: What is so near to a step of an event, in frames and pixels, is a part of that event.
+LATE, NEAR = 3, 3.0
+#: Edge of the blocks that an exposure is cut into, and pixels around each that are read as well.
+BLOCK = COLUMNS - 2 * PIXELS
+_AROUND = MARGIN + PIXELS
+#: Rows whose ramps are looked at together: bounds the memory.
+_ROWS = 16
+#: Rows of one amplifier move together; their means are taken of significances cut here [sigma].
+_TAME = 3.0
+#: Fewest pixels of a row whose mean is taken.
+_FEWEST = 8
+
+#: A pixel of a proposal: where and when it steps, by how much, and how significant that is.
+PROPOSED_STEP = np.dtype(
     [
         ("integration", np.int32),
         ("frame", np.int32),
@@ -38,16 +56,16 @@ LOOSE_STEP = np.dtype(
 
 @dataclass(frozen=True)
 class Proposals:
-    """Groups of loose steps.
+    """Groups of steps.
 
     Attributes
     ----------
-    steps : array of dtype :data:`LOOSE_STEP`
+    steps : array of dtype :data:`PROPOSED_STEP`
         Those of all groups, group by group, the most significant one of each first.
     start : (g + 1,) int64
         Where each group begins in ``steps``, and the end.
     score : (g,) float64
-        Sum of the significances of a group over the root of their number [sigma].
+        Significance of the sum along the line of a group [sigma].
     """
 
     steps: NDArray[Any]
@@ -61,49 +79,159 @@ class Proposals:
         """Steps of one group."""
         return self.steps[self.start[number] : self.start[number + 1]]
 
+    @classmethod
+    def of(cls, groups: Sequence[NDArray[Any]], score: Sequence[float]) -> Proposals:
+        """Put groups together, sorted by integration, frame, row and column of their first steps."""
+        heads = np.array([g[0] for g in groups], PROPOSED_STEP)
+        order = np.lexsort(tuple(heads[name] for name in ("x", "y", "frame", "integration")))
+        steps = np.concatenate([np.zeros(0, PROPOSED_STEP), *(groups[k] for k in order)])
+        start = np.cumsum([0, *(len(groups[k]) for k in order)]).astype(np.int64)
+        return cls(steps, start, np.asarray(score, np.float64)[order])
 
-def propose(steps: NDArray[Any], taken: NDArray[np.bool_]) -> Proposals:
-    """Group loose steps that touch in space and time, and leave out those of events that are found.
+
+def propose(
+    prepared: Sequence[Prepared],
+    read: ReadBlock,
+    unusable: NDArray[np.bool_],
+    taken: NDArray[np.bool_],
+    events: NDArray[Any],
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Proposals:
+    """Find lines of pixels that step together beside the events that are found.
 
     Parameters
     ----------
-    steps : array of dtype :data:`LOOSE_STEP`
-        Of the whole exposure, in any order; one a pixel and integration.
+    prepared : sequence of Prepared
+        One an integration.
+    read : callable
+        Reads a region, (T, ny, nx).
+    unusable : (integrations, y, x) bool
+        Pixels that no read of may be used.
     taken : (integrations, y, x) bool
         Pixels of events.
+    events : array with fields ``integration``, ``frame``, ``y`` and ``x``
+        Steps of events: what is near to one of them is a part of it.
+    progress : callable, optional
+        Called with (blocks done, blocks, text).
 
     Returns
     -------
     Proposals
-        Sorted by integration, frame, row and column of their most significant steps.
+        The same for any chunks: blocks of an exposure are the same whatever it is kept in.
     """
-    steps = np.sort(steps, order=["integration", "y", "x"])
-    place = np.full(taken.shape, -1, np.int64)
-    at = steps["integration"], steps["y"], steps["x"]
-    place[at] = np.arange(len(steps))
-    first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for dy, dx in BESIDE:
-        y, x = steps["y"] + dy, steps["x"] + dx
-        inside = (y < taken.shape[1]) & (x >= 0) & (x < taken.shape[2])
-        one = np.flatnonzero(inside)
-        other = place[steps["integration"][one], y[one], x[one]]
-        one, other = one[other >= 0], other[other >= 0]
-        together = np.abs(steps["frame"][one].astype(np.int64) - steps["frame"][other]) <= REACH
-        first.append(one[together])
-        second.append(other[together])
-    edges = np.concatenate(first), np.concatenate(second)
-    graph = coo_array((np.ones(len(edges[0]), np.int8), edges), shape=(len(steps), len(steps)))
-    count, label = connected_components(graph, directed=False)
-    size = np.bincount(label, minlength=count)
-    score = np.bincount(label, steps["significance"], count) / np.sqrt(np.maximum(size, 1))
-    known = np.bincount(label, taken[at], count) > 0
-    keep = (size >= FEWEST) & (score >= LEAST) & ~known
-    own = np.flatnonzero(keep[label])
-    order = own[np.lexsort((-steps["significance"][own], label[own]))]
-    heads = np.flatnonzero(np.r_[True, np.diff(label[order]) != 0]) if len(order) else np.zeros(0, np.int64)
-    groups = np.split(order, heads[1:]) if len(order) else []
-    ranks = np.lexsort(tuple(steps[name][order[heads]] for name in ("x", "y", "frame", "integration")))
-    groups = [groups[k] for k in ranks]
-    start = np.cumsum([0, *map(len, groups)]).astype(np.int64)
-    flat = np.concatenate([*groups, np.zeros(0, np.int64)])
-    return Proposals(steps[flat], start, score[label[order[heads]]][ranks])
+    blocks = [(p, block) for p in prepared for block in _blocks(p)]
+    groups: list[NDArray[Any]] = []
+    score: list[float] = []
+    for done, (p, block) in enumerate(blocks, 1):
+        for group, own in _lines(p, block, read, unusable, taken):
+            groups.append(group)
+            score.append(own)
+        if progress is not None:
+            progress(done, len(blocks), "blocks")
+    kept = _apart(groups, events)
+    return Proposals.of([groups[k] for k in kept], [score[k] for k in kept])
+
+
+def _blocks(p: Prepared) -> Iterator[Region]:
+    rows, columns = p.detector.active
+    for y in range(rows.start, rows.stop, BLOCK):
+        for x in range(columns.start, columns.stop, BLOCK):
+            yield Region(p.integration, y, min(y + BLOCK, rows.stop), x, min(x + BLOCK, columns.stop))
+
+
+def _lines(
+    p: Prepared, block: Region, read: ReadBlock, unusable: NDArray[np.bool_], taken: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[Any], float]]:
+    """Steps and significance of each line with its middle in a block."""
+    rows, columns = p.detector.active
+    y0, x0 = block.y0 - _AROUND, block.x0 - _AROUND
+    seen = Region(
+        p.integration, max(y0, rows.start), min(block.y1 + _AROUND, rows.stop),
+        max(x0, columns.start), min(block.x1 + _AROUND, columns.stop),
+    )  # fmt: skip
+    steps, errors = _significances(p, seen, read, unusable)
+    steps[:, taken[p.integration, seen.y, seen.x]] = 0
+    steps[:, steps.min(axis=0) < FALL] = 0
+    np.clip(steps, -CUT, CUT, out=steps)
+    _level(steps, p.detector.amplifier[seen.x])
+    images = np.zeros(
+        (len(steps), block.y1 - block.y0 + 2 * _AROUND, block.x1 - block.x0 + 2 * _AROUND), np.float32
+    )
+    top, left = seen.y0 - y0, seen.x0 - x0
+    images[:, top : top + steps.shape[1], left : left + steps.shape[2]] = steps
+    for t, y, x in peaks(brightest_lines(images), LEAST, FRAMES, PIXELS).tolist():
+        inside = PIXELS <= y < images.shape[1] - 2 * MARGIN - PIXELS
+        inside &= PIXELS <= x < images.shape[2] - 2 * MARGIN - PIXELS
+        if not inside:  # another block's
+            continue
+        own_y, own_x, significance = line_pixels(images[t], y, x)
+        values = images[t, own_y + MARGIN, own_x + MARGIN]
+        up = values > 0
+        group = np.zeros(np.count_nonzero(up), PROPOSED_STEP)
+        group["integration"], group["frame"] = p.integration, p.used[t + 1]
+        group["y"], group["x"] = own_y[up] + y0 + MARGIN, own_x[up] + x0 + MARGIN
+        group["significance"] = values[up]
+        group["amplitude"] = values[up] * errors(t, group["y"] - seen.y0, group["x"] - seen.x0)
+        yield group[np.lexsort((group["x"], group["y"], -group["significance"]))], significance
+
+
+def _significances(
+    p: Prepared, region: Region, read: ReadBlock, unusable: NDArray[np.bool_]
+) -> tuple[Float, Callable[[int, NDArray[Any], NDArray[Any]], Float]]:
+    """Significances (M, ny, nx) of steps, 0 where there are none, and errors of the amplitudes of some."""
+    data = read(region)
+    out = np.empty((p.used.size - 1, *region.shape), np.float32)
+    noise, bins = np.empty(region.shape, np.float32), np.empty(region.shape, np.int64)
+    widths: Float = np.zeros((0, 0), np.float32)
+    for first in range(0, region.shape[0], _ROWS):
+        last = min(first + _ROWS, region.shape[0])
+        own = Region(region.integration, region.y0 + first, region.y0 + last, region.x0, region.x1)
+        part = np.ascontiguousarray(data[:, first:last])
+        ramps = Ramps.of(part, p, own, limits_without(p, own, unusable))
+        steps = np.where(ramps.good, ramps.significances(), 0)
+        out[:, first:last] = steps.T.reshape(-1, *own.shape)
+        noise[first:last] = (ramps.noise * ramps.scale).reshape(own.shape)
+        bins[first:last] = ramps.bins.reshape(own.shape)
+        widths = ramps.widths
+    return out, lambda t, y, x: np.asarray(widths[bins[y, x], t] * noise[y, x], np.float32)
+
+
+def _level(steps: Float, amplifier: NDArray[Any]) -> None:
+    """Take out what the pixels of one amplifier in one row have in common, in place.
+
+    Rows that drift together would look like tracks. Their means are drawn towards zero by the share of their
+    variance that chance explains, so that where rows are still, nothing is taken out of a track.
+    """
+    for own in np.unique(amplifier):
+        part = np.flatnonzero(amplifier == own)
+        here = slice(part[0], part[-1] + 1)
+        values = steps[:, :, here]
+        used = values != 0
+        count = used.sum(axis=2)
+        told = count >= _FEWEST
+        inverse = np.where(told, 1 / np.maximum(count, 1), 0)
+        mean = np.clip(values, -_TAME, _TAME).sum(axis=2) * inverse
+        chance, seen = inverse.sum(axis=1), (mean**2).sum(axis=1)
+        mean *= np.clip(1 - chance / np.where(seen > 0, seen, 1), 0, None)[:, None]
+        steps[:, :, here] = np.where(used, values - mean[:, :, None], 0)
+
+
+def _apart(groups: Sequence[NDArray[Any]], events: NDArray[Any]) -> list[int]:
+    """Groups that are not near to a step of an event."""
+    if not len(events):
+        return list(range(len(groups)))
+    places: dict[int, tuple[cKDTree, NDArray[Any]]] = {}
+    for integration in np.unique(events["integration"]):
+        own = events[events["integration"] == integration]
+        places[int(integration)] = cKDTree(np.stack([own["y"], own["x"]], axis=1)), own["frame"]
+    kept = []
+    for number, group in enumerate(groups):
+        place = places.get(int(group["integration"][0]))
+        if place is not None:
+            tree, frames = place
+            around = tree.query_ball_point(np.stack([group["y"], group["x"]], axis=1), NEAR)
+            near = np.unique(np.concatenate([np.asarray(a, np.int64) for a in around]))
+            if (np.abs(frames[near].astype(np.int64) - int(group["frame"][0])) <= LATE).any():
+                continue
+        kept.append(number)
+    return kept

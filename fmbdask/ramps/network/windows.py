@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from ...regions import Region
 from ..prepare import Prepared
-from ..region import Limits
 from ..surroundings import ReadBlock
-from .inputs import channels
+from .inputs import channels, limits_without
 
 #: Reads, rows and columns of a patch.
 PATCH = (64, 16, 16)
@@ -99,10 +98,7 @@ def windows(
         )
         own = Region(place.integration, corner[0], y1, corner[1], x1)
         part = np.s_[:, own.y0 - block.y0 : own.y1 - block.y0, own.x0 - block.x0 : own.x1 - block.x0]
-        level = p.detector.saturation if p.levels is None else p.levels[own.y, own.x]
-        bad = unusable[place.integration, own.y, own.x]
-        limits = Limits.of(p, own, None, bad, np.broadcast_to(np.asarray(level, np.float32), own.shape))
-        values = channels(np.ascontiguousarray(data[part]), p, own, limits)
+        values = channels(np.ascontiguousarray(data[part]), p, own, limits_without(p, own, unusable))
         at = read_of(p, place.frame)
         first = int(np.clip(at - PATCH[0] // 2, 0, max(values.shape[1] - PATCH[0], 0)))
         cut = np.ascontiguousarray(values[:, first : first + PATCH[0]])

@@ -20,12 +20,11 @@ from ...ramps.linearity import linearise
 from ...ramps.network.evidence import padded
 from ...ramps.network.hybrid import pixels_without_reads
 from ...ramps.network.inputs import CHANNELS, channels
-from ...ramps.network.loose import loose_steps
 from ...ramps.network.proposals import Proposals, propose
 from ...ramps.network.truth import FAINTEST, classes
 from ...ramps.network.windows import PATCH, Place, read_of, windows
 from ...ramps.prepare import Prepared
-from ...ramps.region import Limits, region_features
+from ...ramps.region import Limits
 from ...ramps.sample import read
 from ...ramps.simulation import Truth, make_exposure
 from ...regions import Region
@@ -37,7 +36,7 @@ KINDS = ("proposal", "event", "background", "grid")
 #: Class of voxels that no read stands behind; :data:`fmbdask.models.voxels.IGNORED`.
 OUTSIDE = 255
 #: A proposal is real where a pixel of it belongs to a true cosmic ray and steps within so many frames of it.
-FRAMES = 3
+FRAMES = 6
 #: Most places that are taken of one snowball.
 PER_SNOWBALL = 8
 #: What a patch comes with: type and shape of one row of each column.
@@ -121,16 +120,11 @@ def draw(recipe: Recipe) -> Drawn:
     unusable = pixels_without_reads(results, (1, rows, columns))
     none = Proposals(np.zeros(0), np.zeros(1, np.int64), np.zeros(0))
     drawn = Drawn(ramp, prepared[0], truth, none, unusable)
-    loose = []
-    for result in results:
-        region = result.region
-        planes = region_features(drawn.read(region), prepared[0], region, drawn.limits(region))
-        loose.append(loose_steps(planes, prepared[0], region))
     found = finish(results, prepared, detector, config, drawn.read)
     taken = np.asarray(found.maps["mask"].values) > 0
-    steps = found.steps
-    taken[tuple(steps[name].to_numpy(np.int64) for name in ("integration", "y", "x"))] = True
-    return replace(drawn, proposals=propose(np.concatenate(loose), taken))
+    steps = found.steps.to_records(index=False)
+    taken[steps["integration"], steps["y"], steps["x"]] = True
+    return replace(drawn, proposals=propose(prepared, drawn.read, unusable, taken, steps))
 
 
 def placed_patches(
@@ -174,7 +168,7 @@ def placed_patches(
 
 
 def _near(truth: Truth) -> Callable[[NDArray[Any]], bool]:
-    """Whether a group of loose steps touches a true cosmic ray near its first frame."""
+    """Whether a group of steps touches a true cosmic ray near its first frame."""
     pixels = truth.pixels
     own = (pixels["type"] == "cosmic_ray") & (pixels["amplitude"] >= FAINTEST * pixels["sigma"])
     frames: dict[tuple[int, int], list[int]] = {}

@@ -1,4 +1,4 @@
-"""Loose steps of regions, and what the answers of a network make of proposals."""
+"""What the answers of a network make of proposals."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from fmbdask.errors import InputError
-from fmbdask.ramps.detect import configure, prepare_all
-from fmbdask.ramps.detector import as_ramp, describe
 from fmbdask.ramps.network.evidence import (
     EDGE,
     READS,
@@ -17,39 +15,8 @@ from fmbdask.ramps.network.evidence import (
     evidence,
     padded,
 )
-from fmbdask.ramps.network.loose import loose_steps
-from fmbdask.ramps.network.proposals import LEAST, LOOSE
+from fmbdask.ramps.network.proposals import LEAST
 from fmbdask.ramps.network.windows import PATCH
-from fmbdask.ramps.region import Limits, region_features
-from fmbdask.ramps.simulation import simulate
-from fmbdask.regions import Region
-
-
-def test_loose_steps_do_not_depend_on_how_the_exposure_is_cut() -> None:
-    ramp, truth = simulate(shape=(40, 48, 64), seed=4)
-    ramp = as_ramp(ramp)
-    (p,) = prepare_all(ramp, describe(ramp), configure(None, {}))
-    data = np.ascontiguousarray(ramp.values[0])
-
-    def steps(region: Region) -> np.ndarray:
-        block = np.ascontiguousarray(data[:, region.y, region.x])
-        level = None if p.levels is None else p.levels[region.y, region.x]
-        limits = Limits.of(p, region, None, None, level)
-        return loose_steps(region_features(block, p, region, limits), p, region)
-
-    whole = steps(Region(0, 0, 48, 0, 64))
-    parts = np.concatenate([steps(Region(0, 0, 20, 0, 64)), steps(Region(0, 20, 48, 0, 64))])
-    assert np.array_equal(whole, parts)
-    assert whole["significance"].min() >= LOOSE
-    rows, columns = p.detector.active
-    assert whole["y"].min() >= rows.start
-    assert whole["y"].max() < rows.stop
-    assert whole["x"].min() >= columns.start
-    assert whole["x"].max() < columns.stop
-    strong = truth.pixels.query("type == 'cosmic_ray' and amplitude > 10 * sigma and not saturated")
-    found = set(zip(whole["y"].tolist(), whole["x"].tolist(), strict=True))
-    assert len(strong) > 5
-    assert np.mean([(y, x) in found for y, x in zip(strong["y"], strong["x"], strict=True)]) > 0.8
 
 
 def test_evidence_is_that_of_the_pixels_and_reads_of_a_proposal() -> None:

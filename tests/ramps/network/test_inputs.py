@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from fmbdask.ramps.detect import configure, prepare_all
 from fmbdask.ramps.detector import as_ramp, describe
 from fmbdask.ramps.network.inputs import SOFT, channels
-from fmbdask.ramps.network.proposals import LOOSE_STEP, propose
 from fmbdask.ramps.network.truth import classes
 from fmbdask.ramps.network.windows import PATCH, Place, read_of, windows
 from fmbdask.ramps.prepare import Prepared
@@ -102,31 +101,3 @@ def test_classes_begin_with_the_event(exposure: Any) -> None:
     assert not (ramp[:at] == 1).any()
     part = Region(0, 10, 50, 20, 90)
     assert np.array_equal(classes(truth, p, part), whole[:, part.y, part.x])
-
-
-def step(y: int, x: int, frame: int, z: float) -> tuple[int, int, int, int, float, float]:
-    return (0, frame, y, x, z, 1.0)
-
-
-def test_neighbours_that_step_together_are_proposed() -> None:
-    steps = np.array(
-        [
-            step(5, 5, 10, 3.0), step(5, 6, 11, 3.4), step(6, 7, 10, 3.2),  # a track
-            step(5, 20, 10, 3.0), step(5, 21, 30, 3.4),  # at different times
-            step(12, 5, 10, 4.9),  # alone
-            step(15, 5, 10, 3.5), step(15, 6, 10, 3.5),  # of an event that is found
-            step(18, 9, 4, 3.3), step(18, 11, 4, 3.3),  # a gap of one pixel
-        ],
-        LOOSE_STEP,
-    )  # fmt: skip
-    taken = np.zeros((1, 20, 30), bool)
-    taken[0, 15, 6] = True
-    found = propose(steps, taken)
-    assert [list(zip(g["y"], g["x"], strict=True)) for g in (found.group(0), found.group(1))] == [
-        [(18, 9), (18, 11)],
-        [(5, 6), (6, 7), (5, 5)],
-    ]
-    assert np.allclose(found.score, [6.6 / np.sqrt(2), 9.6 / np.sqrt(3)])
-    assert len(propose(steps[:0], taken)) == 0
-    shuffled = propose(steps[::-1].copy(), taken)
-    assert np.array_equal(shuffled.steps, found.steps)
