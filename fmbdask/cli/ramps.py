@@ -213,6 +213,9 @@ def detect(
     model_confidence: Annotated[
         float | None, typer.Option(min=0, max=1, help="Confidence from which a proposal is an event.")
     ] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Let the network look at the whole exposure as well.")
+    ] = False,
     device: Annotated[
         Processor, typer.Option(help="Where the first pass over all pixels runs: cpu, gpu, or auto.")
     ] = Processor.cpu,
@@ -231,6 +234,7 @@ def detect(
     flags = {
         "false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last,
         "model": None if model is None else str(model), "model_confidence": model_confidence,
+        "model_everywhere": everywhere or None,
     }  # fmt: skip
     settings = resolve(DetectionConfig, "ramps.detect", config, flags).value
     with progress() as report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Rate = Annotated[float, Field(gt=0, lt=0.1)]
 Skip = Literal["auto"] | Annotated[int, Field(ge=0)]
@@ -94,8 +94,18 @@ class DetectionConfig(BaseModel):
     model_confidence: float = Field(
         0.9, ge=0, le=1, description="confidence from which a proposal becomes an event"
     )
+    model_everywhere: bool = Field(
+        False, description="whether the network looks at the whole exposure and proposes as well"
+    )
     model_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
     model_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "float32", description="numbers that the network computes with"
     )
     limits: Limits = Field(default_factory=Limits, description="hard limits on events")
+
+    @field_validator("model_everywhere")
+    @classmethod
+    def _has_a_model(cls, everywhere: bool, others: ValidationInfo) -> bool:
+        if everywhere and others.data.get("model") is None:
+            raise ValueError("needs a network: give a model as well, or leave --everywhere out")
+        return everywhere
