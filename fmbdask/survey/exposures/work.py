@@ -28,6 +28,7 @@ from ...store.ramps import label, open_ramp
 from .compiling import compile_kernels
 from .export import Exports, check_exports, write_exports
 from .history import prior_of
+from .pinned import open_network, pinned
 from .results import known_offsets, write_result
 
 Report = Callable[[int, int, str], None]
@@ -107,7 +108,7 @@ def detect_exposure(
     return _detect(
         Path(path),
         Path(out) / (name or result_names([path])[0]),
-        config,
+        pinned(config or DetectionConfig()),
         overwrite,
         features,
         exports or Exports(),
@@ -121,7 +122,7 @@ def detect_exposure(
 def _detect(
     path: Path,
     target: Path,
-    config: DetectionConfig | None,
+    settings: DetectionConfig,
     overwrite: bool,
     features: bool,
     exports: Exports,
@@ -135,7 +136,6 @@ def _detect(
         raise OutputExistsError(
             f"{target} is already there: give --overwrite to replace it, or another folder"
         )
-    settings = config or DetectionConfig()
     described = open_described(path, **(overrides or {}))
     ramp = label(described)
     check_exposure(ramp)
@@ -194,12 +194,16 @@ def detect_exposures(
     ------
     ConfigError
         If there is no such device here.
+    InputError
+        If the network of the configuration cannot be asked.
     """
     names = result_names(paths)
     outcomes = []
     device = find_device(device)
+    settings = pinned(config or DetectionConfig())
     bound_arenas()
     compile_kernels()
+    open_network(settings)
     with (
         ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
         dask.config.set(scheduler="threads", pool=pool),
@@ -209,7 +213,7 @@ def detect_exposures(
                 target, found = _detect(
                     path,
                     Path(out) / name,
-                    config,
+                    settings,
                     overwrite,
                     features,
                     exports or Exports(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def schema(time_unit: str = "s") -> pa.Schema:
     return pa.schema(fields)
 
 
-def write_catalog(tables: Sequence[tuple[str, Path]], target: Path) -> int:
+def write_catalog(
+    tables: Sequence[tuple[str, Path]], target: Path, about: Mapping[str, Any] | None = None
+) -> int:
     """Write the tables of events of many exposures as ``events-00000.parquet``, ...
 
     Times are in seconds; those of exposures whose read times are not known are missing (``first_frame`` says
@@ -46,6 +49,8 @@ def write_catalog(tables: Sequence[tuple[str, Path]], target: Path) -> int:
         Name of each exposure and its table, in the order of the rows.
     target : Path
         Folder that exists.
+    about : mapping, optional
+        Values kept with each file, each as JSON: which network was asked.
 
     Returns
     -------
@@ -60,6 +65,8 @@ def write_catalog(tables: Sequence[tuple[str, Path]], target: Path) -> int:
     units = {_time_unit(path) for _, path in tables}
     unit = "frame" if units == {"frame"} else "s"
     common = schema(unit)
+    if about:
+        common = common.with_metadata({name: json.dumps(value) for name, value in about.items()})
     total = 0
     for number in range(max(1, -(-len(tables) // ITEMS_PER_FILE))):
         group = tables[number * ITEMS_PER_FILE : (number + 1) * ITEMS_PER_FILE]

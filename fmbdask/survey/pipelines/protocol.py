@@ -100,9 +100,11 @@ class Stage(Protocol):
 
     Notes
     -----
-    A stage may have two methods more. ``seconds_of_run(items)`` says what :meth:`reduce_run` takes [s], where
+    A stage may have more methods. ``seconds_of_run(items)`` says what :meth:`reduce_run` takes [s], where
     it is long. ``rehearse(products, target, context)`` is called instead of it when a plan measures a few
     regions, with what these gave: it makes, quickly, what the next stage needs of it.
+    ``light`` is the same stage without what takes :meth:`reduce` long for every region, or None; both have
+    ``finish_region(item, prepared, result)`` then, so that a plan measures what a region adds.
     """
 
     @property

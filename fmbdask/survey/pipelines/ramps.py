@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ from numpy.typing import NDArray
 from ...ramps.blocks import limits_of
 from ...ramps.config import DetectionConfig
 from ...ramps.detect import detect, finish, prepare_all
+from ...ramps.detector import Detector
 from ...ramps.devices import find_device
 from ...ramps.prepare import Prepared
 from ...ramps.region import RegionResult, search_region
+from ...regions import Region
 from ...store.checks import check_exposure
 from ...store.run.items import Item
 from ..config import SurveyConfig
 from ..exposures.compiling import compile_kernels, tiny
 from ..exposures.history import prior_of
+from ..exposures.pinned import open_network
 from ..exposures.results import known_offsets, write_result
 from .catalog import write_catalog
 from .describing import contents, described_item, region_of, shaped_item
@@ -65,13 +69,16 @@ class RampPipeline:
         """What the results depend on beside the inputs."""
         kept = self.config.as_json()
         maps = [v for v in self.config.exposure.given().values() if isinstance(v, str)]
-        named = [*maps, *filter(None, (self.config.history, self.config.detection.model))]
+        named = [*maps, *filter(None, (self.config.history,))]  # what a model holds is pinned in `detection`
         return {key: kept[key] for key in DECISIVE} | {"contents": contents(named)}
 
     def warm(self) -> None:
-        """Load the kernels."""
+        """Load the kernels, and the network where one is asked."""
+        settings = self.config.detection
+        open_network(settings)
         compile_kernels()
-        detect(tiny(), device=self.config.device)
+        # with the others, nothing of a tiny ramp may be left
+        detect(tiny(), DetectionConfig(**_about_network(settings)), device=self.config.device)
 
 
 #: Settings that decide about the results.
@@ -89,8 +96,9 @@ class RampStage:
 
     def __init__(self, config: SurveyConfig) -> None:
         self.device = config.device
-        self.resources: Mapping[str, float] = {"GPU": 1} if config.device == "gpu" else {}
         self.settings: DetectionConfig = config.detection
+        cuda = self.settings.model is not None and self.settings.model_device == "cuda"
+        self.resources: Mapping[str, float] = {"GPU": 1} if config.device == "gpu" or cuda else {}
         self.overrides = config.exposure.given()
         self.features = config.features
         self.history = None if config.history is None else Path(config.history)
@@ -160,7 +168,45 @@ class RampStage:
 
     def reduce_run(self, products: Sequence[tuple[Item, Path]], target: Path, context: Context) -> None:
         """Put the events of all exposures together."""
-        write_catalog([(item.name, folder / "detections.parquet") for item, folder in products], target)
+        asked = {} if self.settings.model is None else _about_network(self.settings)
+        tables = [(item.name, folder / "detections.parquet") for item, folder in products]
+        write_catalog(tables, target, about=asked)
+
+    @property
+    def light(self) -> RampStage | None:
+        """The stage without the network, whose time a plan measures apart; None where none is asked."""
+        if self.settings.model is None:
+            return None
+        found = copy(self)
+        found.settings = self.settings.model_copy(update={"model": None})
+        return found
+
+    def finish_region(self, item: Item, prepared: Any, result: RegionResult) -> None:
+        """Do what :meth:`reduce` does before it writes, with one region, as if no other pixel saw light."""
+        found = open_item(item, self.overrides)
+        with inline():
+            detector = _only(found.detector, result.region)
+            dark = _only(found.detector, replace(result.region, y1=result.region.y0))
+            own = [
+                replace(p, detector=detector if p.integration == result.region.integration else dark)
+                for p in prepared
+            ]
+            finish([unpack(result)], own, detector, self.settings, found.read)
+
+
+def _about_network(settings: DetectionConfig) -> dict[str, Any]:
+    """The settings of the network: which one, where it runs, and what of it counts."""
+    return {name: value for name, value in settings.model_dump().items() if name.startswith("model")}
+
+
+def _only(detector: Detector, region: Region) -> Detector:
+    """The detector with all that is not in a region counted to its border."""
+    rows, columns = detector.active
+    border = (
+        max(rows.start, region.y0), detector.shape[2] - min(rows.stop, region.y1),
+        max(columns.start, region.x0), detector.shape[3] - min(columns.stop, region.x1),
+    )  # fmt: skip
+    return replace(detector, border=border)
 
 
 #: Memory of a unit beside arrays: objects, tables of the kernels [byte].

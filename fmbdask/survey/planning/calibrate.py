@@ -79,7 +79,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured, where, with which versions, and how long a process takes until it can work [s]."""
+    """What was measured, where, with which versions, how long a process takes until it can work [s], and what
+    to know of that."""
 
     samples: tuple[Sample, ...] = ()
     imports: int = 0
@@ -87,6 +88,7 @@ class Calibration:
     versions: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     start: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def costs(self, stage: int, item: Item) -> Costs:
         """Expected time of the units of an item [s].
@@ -160,7 +162,8 @@ class Calibration:
             If the values are no calibration.
         """
         samples = tuple(Sample(**s) for s in values["samples"])
-        return Calibration(**{**values, "samples": samples, "problems": tuple(values["problems"])})
+        words = {name: tuple(values.get(name, ())) for name in ("problems", "notes")}
+        return Calibration(**{**values, "samples": samples, **words})
 
 
 def _between(samples: Sequence[Sample], nbytes: int, value: Callable[[Sample], float]) -> float:
@@ -279,6 +282,7 @@ def calibrate(
         versions(),
         tuple(dict.fromkeys(problem for part in parts for problem in part.problems)),
         float(np.mean(starts)) if starts else 0.0,
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 
@@ -289,6 +293,7 @@ class _Part:
     samples: list[Sample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     imports: int = 0
 
 
@@ -303,6 +308,7 @@ def _measure(config: SurveyConfig, chosen: Sequence[Item], seconds: float, tell:
                 answer = child.ask({"warm": asdict(waiting[-1])})
                 found.starts.append(max(0.0, time.perf_counter() - begin - answer["tried"]))
                 found.imports = max(found.imports, int(answer["imports"]))
+                found.notes += answer["notes"]
                 while waiting:
                     tell()
                     item = waiting.pop(0)

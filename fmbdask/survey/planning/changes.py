@@ -19,6 +19,7 @@ from ...store.run.units import REDUCE, WHOLE_RUN
 from ..config import SurveyConfig, read_config
 from ..pipelines import make
 from .inputs import THREADS, Identity, identity_of, make_items_again
+from .pinning import pinned_again
 from .plan import Plan
 from .project import with_costs
 
@@ -95,17 +96,23 @@ def compare(folder: RunFolder) -> list[Change]:
 
 
 def current_config(run: Mapping[str, Any]) -> SurveyConfig:
-    """The configuration of a run as it is now: from its file where there is one, else as it was."""
+    """The configuration of a run as it is now: from its file where there is one, else as it was.
+
+    Raises
+    ------
+    ConfigError, InputError
+        If it cannot be read any more, or its network is gone.
+    """
     before = SurveyConfig.model_validate(run["config"])
     file = run.get("config_file")
     if not file or not os.path.isfile(file):
-        return before
+        return pinned_again(before, before, None)
     now = read_config(file)
     # relative paths of the file belong to the folder where the run was begun: those that were given stay
     kept = {"output": before.output, "inputs": before.inputs}
     if Path(now.pipeline).name == Path(before.pipeline).name and not _exists(now.pipeline):
         kept["pipeline"] = before.pipeline
-    return now.model_copy(update=kept)
+    return pinned_again(now.model_copy(update=kept), before, Path(file))
 
 
 def _exists(pipeline: str) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -160,7 +162,8 @@ class Measurer:
                     sizes.append(_append(parts, result))
                 if sum(regions) > budget and len(regions) >= FEWEST_REGIONS:
                     break
-            reduce = self._reduce(stage, item, prepared, parts, sizes, count, folder, products, target)
+            work = _Reduction(stage, item, prepared, parts, len(sizes), Context(folder, products), target)
+            reduce = work.measure(count, budget)
         whole = len(regions) == count
         files = [p for p in target.rglob("*") if p.is_file()]
         return {
@@ -178,32 +181,82 @@ class Measurer:
             "files": len(files),
         }
 
-    def _reduce(
-        self,
-        stage: Stage,
-        item: Item,
-        prepared: Any,
-        parts: IO[bytes],
-        sizes: list[int],
-        count: int,
-        folder: RunFolder,
-        products: Mapping[str, Path],
-        target: Path,
-    ) -> float:
-        """Time of the reduction; that of few regions says what each adds, those of none what all share."""
+
+@dataclass
+class _Reduction:
+    """The reduction of an item, of which a few regions were done.
+
+    Attributes
+    ----------
+    stage, item, prepared
+    parts : file
+        Results of the regions, pickled one after the other.
+    done : int
+        How many.
+    context : Context
+    target : Path
+        Gets the product of all of these.
+    """
+
+    stage: Stage
+    item: Item
+    prepared: Any
+    parts: IO[bytes]
+    done: int
+    context: Context
+    target: Path
+
+    def measure(self, count: int, budget: float) -> float:
+        """Time that it takes with ``count`` regions [s]; ``budget`` is for what takes long [s].
+
+        The reduction of few regions says what each adds, that of none what all share. What takes long for
+        every region is measured apart, on as many as the budget allows.
+        """
+        light = getattr(self.stage, "light", None)
+        counts = [self.done] if self.done == count else [self.done // 2, self.done]
+        stage = self.stage if light is None else light
+        seconds = [self._once(stage, n, kept=light is None and n == counts[-1]) for n in counts]
+        found = seconds[-1]
+        if len(counts) == 2:
+            each = max(0.0, (seconds[1] - seconds[0]) / max(1, counts[1] - counts[0]))
+            found += each * (count - self.done)
+        if light is None:
+            return found
+        heavy = count * self._heavy(light, budget)
+        whole = self.done == count and heavy <= budget  # no need to guess
+        seconds = [self._once(self.stage if whole else light, self.done, kept=True)]
+        return seconds[0] if whole else found + heavy
+
+    def _heavy(self, light: Any, budget: float) -> float:
+        """Time that what takes long adds for a region [s]."""
+        full: Any = self.stage
+        added: list[float] = []
+        spent: list[float] = []
+        for result in self._results(self.done):
+            for stage in (light, full):
+                with timed(spent):
+                    stage.finish_region(self.item, self.prepared, result)
+            added.append(max(0.0, spent[-1] - spent[-2]))
+            if sum(spent) + sum(spent[-2:]) > budget:
+                break
+        return float(np.mean(added))
+
+    def _once(self, stage: Stage, count: int, *, kept: bool) -> float:
+        """Reduce so many regions [s]."""
+        own = self.target if kept else self.target.with_name(f"{self.target.name}-some")
+        own.mkdir()
         seconds: list[float] = []
-        counts = [len(sizes)] if len(sizes) == count else [len(sizes) // 2, len(sizes)]
-        for place, n in enumerate(counts):
-            own = target if place == len(counts) - 1 else target.with_name(f"{target.name}-some")
-            own.mkdir()
-            parts.seek(0)
-            with timed(seconds):
-                stage.reduce(item, prepared, _read(parts, n), own, Context(folder, products))
-                folder_checksum(own, sync=True)  # as a product is before it gets its name
-        if len(counts) == 1:
-            return seconds[0]
-        each = max(0.0, (seconds[1] - seconds[0]) / max(1, counts[1] - counts[0]))
-        return seconds[1] + each * (count - counts[1])
+        with timed(seconds):
+            stage.reduce(self.item, self.prepared, self._results(count), own, self.context)
+            folder_checksum(own, sync=True)  # as a product is before it gets its name
+        if not kept:
+            shutil.rmtree(own)
+        return seconds[0]
+
+    def _results(self, count: int) -> Iterator[Any]:
+        self.parts.seek(0)
+        for _ in range(count):
+            yield pickle.load(self.parts)
 
 
 def _append(parts: IO[bytes], value: Any) -> int:
@@ -212,9 +265,21 @@ def _append(parts: IO[bytes], value: Any) -> int:
     return len(content)
 
 
-def _read(parts: IO[bytes], count: int) -> Iterator[Any]:
-    for _ in range(count):
-        yield pickle.load(parts)
+def here(config: SurveyConfig) -> tuple[SurveyConfig, list[str]]:
+    """What can be measured of a configuration where there may be no GPU, and what to know of that."""
+    notes = []
+    if config.device == "gpu":
+        config = config.model_copy(update={"device": "auto"})
+    if config.detection.model is not None and config.detection.model_device == "cuda":
+        from ...models import need
+        from ...models.inference import device_of
+
+        need("networks", "torch")
+        if device_of("auto").type != "cuda":
+            notes.append("the network was measured on a processor, for want of a GPU: on one it is faster")
+        detection = config.detection.model_copy(update={"model_device": "auto"})
+        config = config.model_copy(update={"detection": detection})
+    return config, notes
 
 
 def main() -> None:
@@ -226,19 +291,19 @@ def main() -> None:
     for line in sys.stdin:
         question = json.loads(line)
         answer: dict[str, Any] = {}
+        refused = "refused" if measurer is None else "problem"
         try:
             if measurer is None:
-                config = SurveyConfig.model_validate(question["config"])
-                if config.device == "gpu":  # a plan is made where there may be none
-                    config = config.model_copy(update={"device": "auto"})
+                config, notes = here(SurveyConfig.model_validate(question["config"]))
                 measurer = Measurer(make(config), question["seconds"])
             if "warm" in question:
+                refused = "refused"
                 measurer.warm(_item(question["warm"]))
-                answer |= {"imports": measurer.imports, "tried": measurer.tried}
+                answer |= {"imports": measurer.imports, "tried": measurer.tried, "notes": notes}
             else:
                 answer["samples"] = measurer.measure(_item(question["item"]))
         except FmbdaskError as error:
-            answer["refused" if measurer is None else "problem"] = str(error)
+            answer[refused] = str(error)
         except Exception as error:
             answer["problem"] = f"{type(error).__name__}: {error}"
         answers.write(json.dumps(answer) + "\n")

@@ -22,6 +22,7 @@ from ..pipelines import make
 from . import refuse
 from .calibrate import Calibration, calibrate, choose, kind_of
 from .inputs import find, make_items
+from .pinning import pinned_config
 from .project import Projection, cores, project, slots_of, with_costs
 from .refuse import Refusal
 
@@ -200,7 +201,7 @@ def plan(
     ConfigError
         If the configuration, the cluster or the pipeline cannot be used.
     InputError
-        If a manifest cannot be read.
+        If a manifest cannot be read, or the network of the configuration cannot be asked.
 
     Examples
     --------
@@ -209,7 +210,9 @@ def plan(
     >>> [str(refusal) for refusal in made.refusals]  # doctest: +ELLIPSIS
     ['there are no inputs, ...nothing/*.fits match nothing: correct inputs in the configuration']
     """
-    settings = read_config(config)
+    settings = pinned_config(
+        read_config(config), Path(config) if isinstance(config, str | os.PathLike) else None
+    )
     spec = cluster if cluster is not None else settings.cluster or "local"
     site = read_cluster(spec if isinstance(spec, ClusterConfig) else os.fspath(spec))
     pipeline = make(settings)
@@ -253,6 +256,7 @@ def _notes(items: ItemTable, empty: Sequence[str], calibration: Calibration) -> 
     if len(bad) > 5:
         notes.append(f"{len(bad) - 5} more inputs will fail")
     notes += [f"not measured: {problem}" for problem in calibration.problems]
+    notes += calibration.notes
     if len(items) and not calibration.samples:
         notes.append("nothing could be measured: times are unknown")
     return notes
