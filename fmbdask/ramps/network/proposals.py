@@ -119,60 +119,105 @@ def propose(
     Proposals
         The same for any chunks: blocks of an exposure are the same whatever it is kept in.
     """
-    blocks = [(p, block) for p in prepared for block in _blocks(p)]
+    blocks = [(p, block) for p in prepared for block in blocks_of(p)]
     groups: list[NDArray[Any]] = []
     score: list[float] = []
     for done, (p, block) in enumerate(blocks, 1):
-        for group, own in _lines(p, block, read, unusable, taken):
+        for group, own in _lines(Stack.of(p, block, read, unusable, taken)):
             groups.append(group)
             score.append(own)
         if progress is not None:
             progress(done, len(blocks), "blocks")
-    kept = _apart(groups, events)
+    kept = apart(groups, events)
     return Proposals.of([groups[k] for k in kept], [score[k] for k in kept])
 
 
-def _blocks(p: Prepared) -> Iterator[Region]:
+def blocks_of(p: Prepared) -> Iterator[Region]:
+    """Blocks of an integration, the same whatever chunks it is kept in."""
     rows, columns = p.detector.active
     for y in range(rows.start, rows.stop, BLOCK):
         for x in range(columns.start, columns.stop, BLOCK):
             yield Region(p.integration, y, min(y + BLOCK, rows.stop), x, min(x + BLOCK, columns.stop))
 
 
-def _lines(
-    p: Prepared, block: Region, read: ReadBlock, unusable: NDArray[np.bool_], taken: NDArray[np.bool_]
-) -> Iterator[tuple[NDArray[Any], float]]:
+@dataclass(frozen=True)
+class Stack:
+    """Significances of steps in a block and around it: an image for each read, whose lines are summed.
+
+    Attributes
+    ----------
+    p : Prepared
+    images : (M, ny, nx) float32 array
+        After each read in use but the first, without pixels of events; 0 where there are none.
+    y0, x0 : int
+        First row and column, which may lie beyond the pixels that see light.
+    seen : Region
+        Those of the pixels that do.
+    errors : callable
+        Errors of the amplitudes of steps after a read, of rows and columns of ``seen``.
+    """
+
+    p: Prepared
+    images: Float
+    y0: int
+    x0: int
+    seen: Region
+    errors: Callable[[int, NDArray[Any], NDArray[Any]], Float]
+
+    @classmethod
+    def of(
+        cls,
+        p: Prepared,
+        block: Region,
+        read: ReadBlock,
+        unusable: NDArray[np.bool_],
+        taken: NDArray[np.bool_],
+        around: int = _AROUND,
+    ) -> Stack:
+        """Take them of a block and so many pixels around it."""
+        rows, columns = p.detector.active
+        y0, x0 = block.y0 - around, block.x0 - around
+        seen = Region(
+            p.integration, max(y0, rows.start), min(block.y1 + around, rows.stop),
+            max(x0, columns.start), min(block.x1 + around, columns.stop),
+        )  # fmt: skip
+        steps, errors = _significances(p, seen, read, unusable)
+        steps[:, taken[p.integration, seen.y, seen.x]] = 0
+        steps[:, steps.min(axis=0) < FALL] = 0
+        np.clip(steps, -CUT, CUT, out=steps)
+        _level(steps, p.detector.amplifier[seen.x])
+        images = np.zeros((len(steps), *(size + 2 * around for size in block.shape)), np.float32)
+        top, left = seen.y0 - y0, seen.x0 - x0
+        images[:, top : top + steps.shape[1], left : left + steps.shape[2]] = steps
+        return cls(p, images, y0, x0, seen, errors)
+
+    def line(self, t: int, y: int, x: int) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
+        """Rows and columns of the best line through a pixel after a read, and its significance."""
+        own_y, own_x, significance = line_pixels(self.images[t], y - self.y0 - MARGIN, x - self.x0 - MARGIN)
+        return own_y + self.y0 + MARGIN, own_x + self.x0 + MARGIN, significance
+
+    def group(self, t: int, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[Any]:
+        """Steps of those of some pixels that rise after a read, the most significant one first."""
+        values = self.images[t, y - self.y0, x - self.x0]
+        up = values > 0
+        group = np.zeros(np.count_nonzero(up), PROPOSED_STEP)
+        group["integration"], group["frame"] = self.p.integration, self.p.used[t + 1]
+        group["y"], group["x"] = y[up], x[up]
+        group["significance"] = values[up]
+        group["amplitude"] = values[up] * self.errors(t, group["y"] - self.seen.y0, group["x"] - self.seen.x0)
+        return group[np.lexsort((group["x"], group["y"], -group["significance"]))]
+
+
+def _lines(stack: Stack) -> Iterator[tuple[NDArray[Any], float]]:
     """Steps and significance of each line with its middle in a block."""
-    rows, columns = p.detector.active
-    y0, x0 = block.y0 - _AROUND, block.x0 - _AROUND
-    seen = Region(
-        p.integration, max(y0, rows.start), min(block.y1 + _AROUND, rows.stop),
-        max(x0, columns.start), min(block.x1 + _AROUND, columns.stop),
-    )  # fmt: skip
-    steps, errors = _significances(p, seen, read, unusable)
-    steps[:, taken[p.integration, seen.y, seen.x]] = 0
-    steps[:, steps.min(axis=0) < FALL] = 0
-    np.clip(steps, -CUT, CUT, out=steps)
-    _level(steps, p.detector.amplifier[seen.x])
-    images = np.zeros(
-        (len(steps), block.y1 - block.y0 + 2 * _AROUND, block.x1 - block.x0 + 2 * _AROUND), np.float32
-    )
-    top, left = seen.y0 - y0, seen.x0 - x0
-    images[:, top : top + steps.shape[1], left : left + steps.shape[2]] = steps
+    images = stack.images
     for t, y, x in peaks(brightest_lines(images), LEAST, FRAMES, PIXELS).tolist():
         inside = PIXELS <= y < images.shape[1] - 2 * MARGIN - PIXELS
         inside &= PIXELS <= x < images.shape[2] - 2 * MARGIN - PIXELS
         if not inside:  # another block's
             continue
-        own_y, own_x, significance = line_pixels(images[t], y, x)
-        values = images[t, own_y + MARGIN, own_x + MARGIN]
-        up = values > 0
-        group = np.zeros(np.count_nonzero(up), PROPOSED_STEP)
-        group["integration"], group["frame"] = p.integration, p.used[t + 1]
-        group["y"], group["x"] = own_y[up] + y0 + MARGIN, own_x[up] + x0 + MARGIN
-        group["significance"] = values[up]
-        group["amplitude"] = values[up] * errors(t, group["y"] - seen.y0, group["x"] - seen.x0)
-        yield group[np.lexsort((group["x"], group["y"], -group["significance"]))], significance
+        rows, columns, significance = stack.line(t, y + stack.y0 + MARGIN, x + stack.x0 + MARGIN)
+        yield stack.group(t, rows, columns), significance
 
 
 def _significances(
@@ -216,7 +261,7 @@ def _level(steps: Float, amplifier: NDArray[Any]) -> None:
         steps[:, :, here] = np.where(used, values - mean[:, :, None], 0)
 
 
-def _apart(groups: Sequence[NDArray[Any]], events: NDArray[Any]) -> list[int]:
+def apart(groups: Sequence[NDArray[Any]], events: NDArray[Any]) -> list[int]:
     """Groups that are not near to a step of an event."""
     if not len(events):
         return list(range(len(groups)))
