@@ -1,7 +1,8 @@
 """The network beside the rules: it is asked about what the rules propose, and what it accepts becomes events.
 
-Events of the rules stay as they are. A proposal becomes a cosmic ray where its confidence, calibrated on
-exposures that the network was not trained on, is at least what is asked for.
+Where the network looks at the whole exposure, it proposes as well. Events of the rules stay as they are. A
+proposal becomes a cosmic ray where its confidence, calibrated on exposures that the network was not trained
+on, is at least what is asked for.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..prepare import Prepared
 from ..rates import FEWEST
 from ..region import RegionResult
 from ..surroundings import ReadBlock
+from .everywhere import propose_everywhere
 from .evidence import Confidence, evidence, padded
 from .inputs import CHANNELS, MOST, SOFT
 from .proposals import Proposals, propose
@@ -153,6 +155,7 @@ def with_proposals(
     prepared: Sequence[Prepared],
     config: DetectionConfig,
     read: ReadBlock,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[pd.DataFrame, NDArray[Any], NDArray[np.int64]]:
     """Find events beside those of the rules: the proposals that the network of a configuration accepts.
 
@@ -173,6 +176,8 @@ def with_proposals(
         With a model.
     read : callable
         Reads a region, (T, ny, nx).
+    progress : callable, optional
+        Called with (done, all, text) of blocks and proposals.
 
     Returns
     -------
@@ -198,10 +203,16 @@ def with_proposals(
     network = handle.load(device=config.model_device, precision=config.model_precision)
     calibration = check_network(network, config.model)
     unusable = pixels_without_reads(results, (taken.shape[0], taken.shape[1], taken.shape[2]))
-    proposals = propose(prepared, read, unusable, taken, steps[owner >= 0])
+    events = steps[owner >= 0]
+    proposals = propose(prepared, read, unusable, taken, events, progress)
+    if config.model_everywhere:
+        code = network.architecture.classes.index(PROPOSED)
+        proposals = propose_everywhere(
+            proposals, network, code, prepared, read, unusable, taken, events, progress
+        )
     if not len(proposals):
         return table[:0], steps, owner
-    confidence = ask(proposals, network, calibration, prepared, read, unusable)
+    confidence = ask(proposals, network, calibration, prepared, read, unusable, progress)
     return accept(table, steps, owner, proposals, confidence, config.model_confidence, prepared)
 
 
