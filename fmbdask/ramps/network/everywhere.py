@@ -293,7 +293,7 @@ class _Counted(Callback):
     """Counts finished blocks for a progress bar."""
 
     def __init__(self, keys: set[Any], report: Report | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.keys, self.report, self.done = keys, report, 0
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:

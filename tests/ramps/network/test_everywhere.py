@@ -50,13 +50,13 @@ def saved(folder: Path, *, wanted: float = MEAN, intercept: float = 9.0) -> Mode
     """A network with a known answer: a hit is where steps of neighbours are what is wanted in the mean."""
     network = build_unet(Architecture(channels=3, widths=(4,)), seed=1)
     with torch.no_grad():
-        block = network.down[0]
-        for convolution, rows in ((block[0], slice(0, 3)), (block[3], slice(0, 3))):
-            convolution.weight.zero_()
-            convolution.weight[0, 0, 1, rows, rows] = 1 / 9
+        for layer in network.down.modules():
+            if isinstance(layer, torch.nn.Conv3d):
+                layer.weight.zero_()
+                layer.weight[0, 0, 1] = 1 / 9
         network.head.weight.zero_()
         network.head.weight[1, 0] = 40
-        network.head.bias[:] = torch.tensor([0, -40 * wanted, -50, -50])
+        network.head.bias = torch.nn.Parameter(torch.tensor([0.0, -40 * wanted, -50.0, -50.0]))
     confidence = Confidence(intercept=intercept, evidence=0.0, score=2.0).as_dict()
     return save_network(folder, network, normalisation=normalisation(), provenance={"confidence": confidence})
 
@@ -188,7 +188,6 @@ def pixels(*given: tuple[int, int, int, float]) -> NDArray[Any]:
 
 def test_neighbours_that_begin_together_are_one_group() -> None:
     used = np.arange(2, 40)
-
     groups = joined(
         pixels(
             (5, 5, 10, 0.6), (6, 6, 10 + LATE, 0.9), (5, 6, 20, 0.7), (5, 8, 10, 0.8),  # two meet at a corner
