@@ -36,6 +36,8 @@ class LabelledPatch(NamedTuple):
         Voxels that are proposed to be of one class together; none, or no voxel, where nothing is proposed.
     real : bool
         Whether they are.
+    known : float
+        Log-odds of that which are known without the network.
     """
 
     inputs: NDArray[Any]
@@ -43,12 +45,13 @@ class LabelledPatch(NamedTuple):
     weight: NDArray[Any] | None = None
     region: NDArray[Any] | None = None
     real: bool = False
+    known: float = 0.0
 
 
 class Batch(NamedTuple):
     """Patches of one step, as tensors with an axis before the others: see :class:`LabelledPatch`.
 
-    ``weight`` is None where no patch has one, ``region`` and ``real`` where nothing is proposed.
+    ``weight`` is None where no patch has one, ``region``, ``real`` and ``known`` where nothing is proposed.
     """
 
     inputs: Tensor
@@ -56,6 +59,7 @@ class Batch(NamedTuple):
     weight: Tensor | None
     region: Tensor | None
     real: Tensor | None
+    known: Tensor | None
 
 
 class LabelledPatches(Protocol):
@@ -150,9 +154,12 @@ def batches_of(
         inputs, classes, region = stacked("inputs"), stacked("classes"), stacked("region")
         assert inputs is not None
         assert classes is not None
-        real = None if region is None else torch.tensor([float(part.real) for part in parts])
+        real, known = (
+            None if region is None else torch.tensor([float(getattr(part, name)) for part in parts])
+            for name in ("real", "known")
+        )
         inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
-        return _each(Batch(inputs, classes, stacked("weight", 1), region, real), _pinned(device))
+        return _each(Batch(inputs, classes, stacked("weight", 1), region, real, known), _pinned(device))
 
     with ThreadPoolExecutor(1, thread_name_prefix="patches") as beside:
         waiting = [beside.submit(made, step) for step in order[:AHEAD]]
@@ -185,7 +192,8 @@ def _checked(patch: tuple[Any, ...], number: int, architecture: Architecture) ->
             f"patch {number} has voxels of class {classes[foreign][0]}, and the network has classes 0 to "
             f"{most - 1}: give a network of more classes"
         )
-    return LabelledPatch(inputs, classes.astype(np.uint8, copy=False), weight, region, bool(given.real))
+    answers = classes.astype(np.uint8, copy=False)
+    return LabelledPatch(inputs, answers, weight, region, bool(given.real), float(given.known))
 
 
 def _pinned(device: torch.device) -> Callable[[Tensor], Tensor]:

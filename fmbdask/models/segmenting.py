@@ -263,8 +263,9 @@ class _Loop:
             logits: Tensor = network(batch.inputs)
         logits, own = logits.float(), self.options
         loss = segmentation_loss(logits, batch.classes, batch.weight, self.balance, own.dice)
-        if own.proposals and batch.region is not None and batch.real is not None:
-            loss = loss + own.proposals * proposal_loss(logits, batch.region, batch.real, self.proposed)
+        if own.proposals and batch.region is not None and batch.real is not None and batch.known is not None:
+            proposed = proposal_loss(logits, batch.region, batch.real, batch.known, self.proposed)
+            loss = loss + own.proposals * proposed
         return logits, loss
 
     def validate(self, validation: LabelledPatches, score: Score | None, device: str) -> None:

@@ -114,7 +114,7 @@ def region_odds(logits: Tensor, region: Tensor, code: int) -> Tensor:
     return found
 
 
-def proposal_loss(logits: Tensor, region: Tensor, real: Tensor, code: int) -> Tensor:
+def proposal_loss(logits: Tensor, region: Tensor, real: Tensor, known: Tensor, code: int) -> Tensor:
     """Cross entropy of what a network says of the proposed region of each patch, and what is true.
 
     Parameters
@@ -123,6 +123,8 @@ def proposal_loss(logits: Tensor, region: Tensor, real: Tensor, code: int) -> Te
         As in :func:`region_odds`; patches whose region is empty propose nothing.
     real : (batch,) float32 tensor
         1 where the region is of the class, 0 where not.
+    known : (batch,) float32 tensor
+        Log-odds of that which are known without the network: it learns what they leave open.
 
     Returns
     -------
@@ -130,7 +132,8 @@ def proposal_loss(logits: Tensor, region: Tensor, real: Tensor, code: int) -> Te
         The sum over the proposals, over the number of patches: so its mean over equal parts of a batch is
         that of the whole batch, however many proposals each part has.
     """
-    each = binary_cross_entropy_with_logits(region_odds(logits, region, code), real, reduction="none")
+    odds = region_odds(logits, region, code) + known
+    each = binary_cross_entropy_with_logits(odds, real, reduction="none")
     loss: Tensor = (each * region.flatten(1).any(1)).sum() / len(logits)
     return loss
 

@@ -307,5 +307,5 @@ def test_all_of_a_patch_is_turned_together() -> None:
     assert alone.real is not None
     assert alone.real.tolist() == [1.0, 0.0]
     (bare,) = batches_of(Steps(4, 1), [([2, 3], 1)], ARCHITECTURE, device)
-    assert bare[2:] == (None, None, None)
+    assert bare[2:] == (None, None, None, None)
     assert torch.equal(bare.inputs[0], torch.from_numpy(Steps(4, 1)[2][0]))  # not turned unless asked

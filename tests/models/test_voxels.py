@@ -117,15 +117,18 @@ def test_the_odds_of_a_region_are_the_mean_of_those_of_its_voxels() -> None:
 
 def test_the_loss_of_proposals_does_not_depend_on_how_a_batch_is_split() -> None:
     logits, region, real = proposed()
-    whole = float(proposal_loss(logits, region, real, 1))
-    odds = region_odds(logits, region, 1).double().tolist()
+    known = torch.tensor([0.5, 3.0, 0.0, -1.0])
+    whole = float(proposal_loss(logits, region, real, known, 1))
+    odds = (region_odds(logits, region, 1) + known).double().tolist()
     by_hand = math.log1p(math.exp(-odds[0])) + sum(math.log1p(math.exp(odds[k])) for k in (1, 3))
     assert whole == pytest.approx(by_hand / 4, rel=1e-5)
-    halves = [float(proposal_loss(logits[s], region[s], real[s], 1)) for s in (np.s_[:2], np.s_[2:])]
+    halves = [
+        float(proposal_loss(logits[s], region[s], real[s], known[s], 1)) for s in (np.s_[:2], np.s_[2:])
+    ]
     assert np.mean(halves) == pytest.approx(whole, rel=1e-6)
     assert halves[0] != pytest.approx(halves[1], rel=0.1)
     logits.requires_grad_()
-    torch.autograd.backward(proposal_loss(logits, region, real, 1))
+    torch.autograd.backward(proposal_loss(logits, region, real, known, 1))
     assert logits.grad is not None
     assert torch.equal(logits.grad.abs().sum(1) > 0, region)
 

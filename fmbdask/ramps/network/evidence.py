@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ...errors import InputError
 from .proposals import LEAST
@@ -21,6 +21,9 @@ READS = 8
 EDGE = 1e-4
 #: What the evidence is: a calibration is for no other.
 POOLED = "mean log-odds"
+#: Log-odds that a line is real per sigma of its significance, which decides where nothing but chance makes
+#: lines, up to where chance makes none any more: beyond, only the network tells what else made one.
+SLOPE, ENOUGH = 3.0, 6.0
 #: How strongly slopes are drawn towards zero: as much as one proposal would.
 RIDGE = 1.0
 #: Most steps of the fit.
@@ -61,6 +64,19 @@ def evidence(probability: NDArray[np.float32], group: NDArray[np.bool_], read: i
     """
     seen = probability[read : read + READS][:, group].astype(np.float64)
     return float(_expit(_logit(seen).mean())) if seen.size else 0.0
+
+
+def known_odds(score: ArrayLike) -> Float:
+    """Log-odds that proposals are real by the significances of their lines alone [sigma], but for a constant.
+
+    Networks are trained to add what these leave open (:func:`fmbdask.models.voxels.proposal_loss`).
+    """
+    return SLOPE * _above(score)
+
+
+def odds(found: ArrayLike, score: ArrayLike) -> Float:
+    """Log-odds that proposals are real by their evidence and their lines, but for a constant."""
+    return _logit(np.asarray(found, np.float64)) + known_odds(score)
 
 
 def best_f1(found: Float, real: NDArray[np.bool_]) -> tuple[float, float]:
@@ -127,7 +143,7 @@ class Confidence:
     ----------
     intercept, evidence, score : float
         Log-odds: a constant, per unit of the logit of the evidence, and per sigma of the significance of the
-        group above :data:`~fmbdask.ramps.network.proposals.LEAST`.
+        line above :data:`~fmbdask.ramps.network.proposals.LEAST`, up to :data:`ENOUGH`.
     proposals, real : int
         On how many it was fitted, and how many of them were real.
     """
@@ -195,7 +211,14 @@ class Confidence:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with what the evidence is."""
-        return {"pooled": POOLED, "reads": READS, "edge": EDGE, "least": LEAST, **asdict(self)}
+        return {
+            "pooled": POOLED,
+            "reads": READS,
+            "edge": EDGE,
+            "least": LEAST,
+            "enough": ENOUGH,
+            **asdict(self),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Confidence:
@@ -207,8 +230,8 @@ class Confidence:
             If a value is missing, no number, or of an evidence that is taken in another way.
         """
         try:
-            how = tuple(values[name] for name in ("pooled", "reads", "edge", "least"))
-            if how != (POOLED, READS, EDGE, LEAST):
+            how = tuple(values[name] for name in ("pooled", "reads", "edge", "least", "enough"))
+            if how != (POOLED, READS, EDGE, LEAST, ENOUGH):
                 raise ValueError("its evidence is another")
             made = cls(float(values["intercept"]), float(values["evidence"]), float(values["score"]))
             if not np.isfinite([made.intercept, made.evidence, made.score]).all():
@@ -220,9 +243,13 @@ class Confidence:
             ) from None
 
 
+def _above(score: ArrayLike) -> Float:
+    return np.minimum(np.asarray(score, np.float64), ENOUGH) - LEAST
+
+
 def _model(found: Float, score: Float) -> Float:
-    odds = _logit(np.asarray(found, np.float64))
-    return np.stack([np.ones(odds.shape), odds, np.asarray(score) - LEAST], axis=-1)
+    said = _logit(np.asarray(found, np.float64))
+    return np.stack([np.ones(said.shape), said, _above(score)], axis=-1)
 
 
 def _logit(probability: Float) -> Float:

@@ -22,7 +22,7 @@ from ..surroundings import ReadBlock
 from .inputs import Float, Ramps, limits_without
 
 #: Least significance of a line [sigma].
-LEAST = 5.0
+LEAST = 5.25
 #: Significances of single pixels are cut here [sigma]: what is beyond was judged by the rules.
 CUT = 5.0
 #: A pixel that falls so far at any read is no pixel of a faint hit: it drifts, fades or switches [sigma].

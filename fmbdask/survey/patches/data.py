@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...ramps.network.evidence import READS, average_precision, best_f1, evidence
+from ...ramps.network.evidence import READS, average_precision, best_f1, evidence, known_odds, odds
 from ...ramps.reduce import CODES
 from ...store.patches import PatchStore
 from .recipes import SPLITS
@@ -43,6 +43,7 @@ class PatchData:
         nbytes = sum(len(rows) * int(np.prod(a.shape[1:])) * a.dtype.itemsize for a in arrays)
         self.real = store.column("real", rows)
         self.read = store.column("read", rows).astype(np.int64)
+        self.known = known_odds(store.column("score", rows))
         proposes = bool((self.real >= 0).any())
         self.group: NDArray[np.bool_] | None = self._loaded("group") if proposes else None
         self._held: tuple[NDArray[Any], NDArray[Any]] | None = None
@@ -70,14 +71,15 @@ class PatchData:
             values, classes = self.store.row("values", row), self.store.row("classes", row)
         return values.astype(np.float32), classes, None, *self._proposal(number, classes.shape)
 
-    def _proposal(self, number: int, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, bool]:
-        """Voxels that :func:`fmbdask.ramps.network.evidence.evidence` looks at, and whether it is real."""
+    def _proposal(self, number: int, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, bool, float]:
+        """Voxels that :func:`fmbdask.ramps.network.evidence.evidence` looks at, whether it is real, and the
+        log-odds of that by its line."""
         if self.group is None or self.real[number] < 0:
-            return None, False
+            return None, False, 0.0
         region = np.zeros(shape, np.bool_)
         read = int(self.read[number])
         region[read : read + READS] = self.group[number]
-        return region, bool(self.real[number])
+        return region, bool(self.real[number]), float(self.known[number])
 
 
 def rows_of(store: PatchStore, split: str) -> NDArray[np.int64]:
@@ -154,7 +156,7 @@ class Judged:
 
 
 def _figures(judged: Judged, model: OpenNetwork) -> dict[str, float]:
-    found = judged.evidence(model)
+    found = odds(judged.evidence(model), judged.score)
     return {
         "score": best_f1(found, judged.real)[0],
         "average_precision": average_precision(found, judged.real),

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...atomic import atomic, check_free
 from ...errors import ConfigError, OutputExistsError
-from ...ramps.network.evidence import Confidence, average_precision, best_f1
+from ...ramps.network.evidence import Confidence, average_precision, best_f1, odds
 from ...ramps.network.inputs import CHANNELS, MOST, SOFT
 from ...ramps.reduce import CODES
 from ...store.catalog import versions
@@ -183,9 +183,9 @@ def _learn(
     if judged.usable:
         # as `ramps detect` runs it, whatever the training was done in
         evidence = judged.evidence(OpenNetwork(Saved(trained.network), device="cpu"))
-        f1, threshold = best_f1(evidence, judged.real)
+        f1, threshold = best_f1(odds(evidence, judged.score), judged.real)
         found |= {"event_f1": f1, "threshold": threshold}
-        found["average_precision"] = average_precision(evidence, judged.real)
+        found["average_precision"] = average_precision(odds(evidence, judged.score), judged.real)
         found["confidence"] = Confidence.fit(evidence, judged.score, judged.real).as_dict()
     history = trained.history | found | {"train_patches": len(data), "val_patches": len(validation)}
     provenance = found | {

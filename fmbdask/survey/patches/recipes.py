@@ -63,7 +63,7 @@ def _merged(below: Mapping[str, Any], over: Mapping[str, Any]) -> Mapping[str, A
 
 
 def recipes(config: UNetConfig) -> list[Recipe]:
-    """List the exposures of a configuration; in each setting, evenly spread ones validate.
+    """List the exposures of a configuration; of those of each setting that may, evenly spread ones validate.
 
     Raises
     ------
@@ -75,9 +75,9 @@ def recipes(config: UNetConfig) -> list[Recipe]:
     for group in config.exposures:
         for number in range(group.count):
             past, now = (int(0.5 + (seen[group.setting] + k) * config.validation) for k in (0, 1))
-            seen[group.setting] += 1
+            seen[group.setting] += group.validates
             own = {"count": 1, "number": number, "seed": config.first_seed + len(found)}
-            found.append(Recipe(**group.model_dump() | own, split=SPLITS[now > past]))
+            found.append(Recipe(**group.model_dump() | own, split=SPLITS[group.validates and now > past]))
         found[-1].simulation_config()
     split = Counter(recipe.split for recipe in found)
     if len(split) < len(SPLITS):

@@ -35,6 +35,7 @@ class Exposures(Section):
         (256, 256), description="rows, columns [pixel]"
     )
     baseline: bool = Field(False, description="without events")
+    validates: bool = Field(True, description="whether some of them validate; else all of them train")
     simulation: dict[str, Any] = Field(
         default_factory=dict, description="fields of the simulation that differ from those of the setting"
     )

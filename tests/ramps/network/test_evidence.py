@@ -8,11 +8,15 @@ import pytest
 from fmbdask.errors import InputError
 from fmbdask.ramps.network.evidence import (
     EDGE,
+    ENOUGH,
     READS,
+    SLOPE,
     Confidence,
     average_precision,
     best_f1,
     evidence,
+    known_odds,
+    odds,
     padded,
 )
 from fmbdask.ramps.network.proposals import LEAST
@@ -71,10 +75,11 @@ def test_equal_evidence_is_accepted_together() -> None:
 def test_confidence_is_the_share_that_is_real() -> None:
     random = np.random.default_rng(1)
     found, score = random.uniform(0.02, 0.98, 8000), LEAST + random.exponential(1.0, 8000)
-    odds = -1.0 + 0.9 * np.log(found / (1 - found)) + 0.5 * (score - LEAST)
-    real = random.random(8000) < 1 / (1 + np.exp(-odds))
+    above = np.minimum(score, ENOUGH) - LEAST
+    true = -1.0 + 0.9 * np.log(found / (1 - found)) + 0.5 * above
+    real = random.random(8000) < 1 / (1 + np.exp(-true))
     fitted = Confidence.fit(found, score, real)
-    assert (fitted.intercept, fitted.evidence, fitted.score) == pytest.approx((-1.0, 0.9, 0.5), abs=0.12)
+    assert (fitted.intercept, fitted.evidence, fitted.score) == pytest.approx((-1.0, 0.9, 0.5), abs=0.2)
     said = fitted(found, score)
     for low in (0.1, 0.4, 0.7):
         here = (said >= low) & (said < low + 0.2)
@@ -82,6 +87,15 @@ def test_confidence_is_the_share_that_is_real() -> None:
     assert Confidence.from_dict(fitted.as_dict()) == Confidence(
         fitted.intercept, fitted.evidence, fitted.score
     )
+
+
+def test_lines_count_up_to_where_chance_makes_none() -> None:
+    score = np.array([LEAST, LEAST + 0.5, ENOUGH, ENOUGH + 5])
+    assert known_odds(score).tolist() == pytest.approx([0, 0.5 * SLOPE, *[SLOPE * (ENOUGH - LEAST)] * 2])
+    found = np.array([0.2, 0.2, 0.5, 0.0])
+    wanted = [np.log(0.25), np.log(0.25) + 0.5 * SLOPE, SLOPE * (ENOUGH - LEAST)]
+    assert odds(found, score)[:3].tolist() == pytest.approx(wanted)
+    assert odds(found, score)[3] < 0
 
 
 def test_what_separates_perfectly_stays_finite() -> None:

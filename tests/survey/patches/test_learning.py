@@ -14,7 +14,15 @@ from typer.testing import CliRunner
 from fmbdask.checkpoints import save_step
 from fmbdask.cli.app import app
 from fmbdask.errors import InputError, OutputExistsError
-from fmbdask.ramps.network.evidence import EDGE, READS, Confidence, average_precision, best_f1
+from fmbdask.ramps.network.evidence import (
+    EDGE,
+    READS,
+    Confidence,
+    average_precision,
+    best_f1,
+    known_odds,
+    odds,
+)
 from fmbdask.survey.patches.data import Judged, PatchData, rows_of
 from fmbdask.survey.patches.learning import train_unet_on_ramps
 from fmbdask.survey.patches.making import make_set
@@ -81,12 +89,13 @@ def test_the_score_is_that_of_proposals(trained: Path) -> None:
         said = torch.softmax(model.network(inputs), 1)[0, 1].double().numpy()
         read = int(store.row("read", rows[place]))
         own = said[read : read + 8][:, store.row("group", rows[place])].clip(EDGE, 1 - EDGE)
-        odds = np.exp(np.log(own / (1 - own)).mean())
-        assert found[place] == pytest.approx(odds / (1 + odds), abs=1e-5)
+        ratio = np.exp(np.log(own / (1 - own)).mean())
+        assert found[place] == pytest.approx(ratio / (1 + ratio), abs=1e-5)
     history = json.loads((trained / "training_history_unet3d.json").read_text())
-    assert history["event_f1"] == max(history["val_score"]) == best_f1(found, judged.real)[0]
+    assert history["event_f1"] == max(history["val_score"])
+    assert history["event_f1"] == best_f1(odds(found, judged.score), judged.real)[0]
     best = history["val_average_precision"][history["best"] - 1]
-    assert history["average_precision"] == best == average_precision(found, judged.real)
+    assert history["average_precision"] == best == average_precision(odds(found, judged.score), judged.real)
     assert len(history["val_average_precision"]) == 2
     fitted = Confidence.fit(found, judged.score, judged.real)
     assert Confidence.from_dict(model.provenance["confidence"])(found, judged.score) == pytest.approx(
@@ -108,14 +117,15 @@ def test_a_training_pools_as_proposals_are_judged(trained: Path, times: float) -
     inputs, regions = (torch.from_numpy(np.stack([one[k] for one in patches])) for k in (0, 3))
     with torch.inference_mode():
         logits = torch.cat([model.network(part) for part in inputs.split(8)])
-        odds = region_odds(logits, regions, 1).numpy()
-    assert np.log(found / (1 - found)) == pytest.approx(odds, abs=2e-3)
+        said = region_odds(logits, regions, 1).numpy()
+    assert np.log(found / (1 - found)) == pytest.approx(said, abs=2e-3)
     assert (np.abs(logits.numpy()).max() > 20) == (times > 1)
     assert [bool(one[4]) for one in patches] == judged.real.tolist()
+    assert [one[5] for one in patches] == known_odds(judged.score).tolist()
     reads = regions.any(-1).any(-1).sum(1).numpy()
     assert reads.tolist() == np.minimum(READS, inputs.shape[2] - judged.read).tolist()
     others = PatchData(store, np.flatnonzero(store.column("real") < 0))
-    assert others[0][2:] == (None, None, False)
+    assert others[0][2:] == (None, None, False, 0.0)
 
 
 def test_a_training_that_was_killed_ends_with_the_same_bits(

@@ -22,7 +22,7 @@ from fmbdask.ramps.network.windows import PATCH
 from fmbdask.regions import Region
 from fmbdask.store.patches import PatchStore, join_patches, write_patches
 from fmbdask.survey.config import SurveyConfig
-from fmbdask.survey.patches.drawing import KINDS, OUTSIDE, draw, patches_of
+from fmbdask.survey.patches.drawing import FRAMES, KINDS, OUTSIDE, draw, patches_of
 from fmbdask.survey.patches.making import make_set
 from fmbdask.survey.patches.recipes import SPLITS, Recipe, read_recipe, recipes, write_recipes
 from fmbdask.survey.patches.settings import Grid, PatchSettings, UNetConfig
@@ -51,7 +51,7 @@ def store(small: Path) -> PatchStore:
 def test_patches_are_what_the_network_sees_and_is_to_answer(store: PatchStore) -> None:
     assert OUTSIDE == IGNORED
     exposure, kind, corner = (store.column(name) for name in ("exposure", "kind", "corner"))
-    assert set(exposure) == {0, 1, 2}
+    assert set(exposure) == {0, 1, 2, 3}
     assert set(kind) == {0, 1, 2}
     assert store.arrays["values"].dtype == np.float16
     assert store.arrays["values"].shape[1:] == (len(CHANNELS), *PATCH)
@@ -74,7 +74,7 @@ def test_patches_are_what_the_network_sees_and_is_to_answer(store: PatchStore) -
 def test_exposures_are_split_and_never_patches(store: PatchStore) -> None:
     split, exposure = store.column("split"), store.column("exposure")
     wanted = [SPLITS.index(recipe.split) for recipe in recipes(config())]
-    assert wanted == [0, 1, 0]
+    assert wanted == [1, 0, 1, 0]
     assert np.array_equal(split, np.array(wanted)[exposure])
 
 
@@ -87,7 +87,7 @@ def test_proposals_say_what_is_real(store: PatchStore) -> None:
     assert (group.any(axis=(1, 2)) == proposed).all()
     assert (np.isfinite(store.column("score")) == proposed).all()
     for row in np.flatnonzero(real == 1):  # of a true hit within a few reads
-        near = told[row, min(read[row] + 3, PATCH[0] - 1)]
+        near = told[row, min(read[row] + FRAMES, PATCH[0] - 1)]
         assert (near[group[row]] == 1).any()
 
 
@@ -184,13 +184,21 @@ def test_stores_are_joined_in_any_size(tmp_path: Path) -> None:
         ({"first_seed": 7000}, "belong to exposures that judge"),
         ({"patches": {"proposals": False, "events": 0, "background": 0}}, "nothing is cut out"),
         ({"patches": {"grid": {"overlap": 300}}}, "overlap 300 must be smaller"),
-        ({"exposures": [{"setting": "dark"}]}, "1 of 1 exposures would train and 0 validate"),
+        (
+            {"exposures": [{"setting": "dark"}], "validation": 0.2},
+            "1 of 1 exposures would train and 0 validate",
+        ),
         ({"exposures": [{"setting": "dark", "simulation": {"exp_tim": 3}}]}, "simulation of the dark expo"),
     ],
 )
 def test_configurations_that_cannot_be_used(changes: dict[str, object], said: str) -> None:
     with pytest.raises((ConfigError, ValueError), match=said):
         recipes(config(**changes))
+
+
+def test_some_exposures_may_only_train() -> None:
+    exposures = [{"setting": "dark", "count": 2}, {"setting": "dark", "count": 4, "validates": False}]
+    assert [r.split for r in recipes(config(exposures=exposures))] == ["validation", *["train"] * 5]
 
 
 def test_recipes_say_all_that_decides(tmp_path: Path) -> None:
