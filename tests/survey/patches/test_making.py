@@ -87,8 +87,8 @@ def test_proposals_say_what_is_real(store: PatchStore) -> None:
     assert (group.any(axis=(1, 2)) == proposed).all()
     assert (np.isfinite(store.column("score")) == proposed).all()
     for row in np.flatnonzero(real == 1):  # of a true hit within a few reads
-        near = told[row, min(read[row] + FRAMES, PATCH[0] - 1)]
-        assert (near[group[row]] == 1).any()
+        near = told[row, read[row] : read[row] + FRAMES + 1]
+        assert (near[:, group[row]] == 1).any()
 
 
 def test_events_of_all_types_are_drawn(store: PatchStore) -> None:
