@@ -23,6 +23,7 @@ from fmbdask.cli.exposures import (
     Saturation,
     overrides,
 )
+from fmbdask.cli.networks import Everywhere, Model, ModelConfidence, ModelDevice, asked
 from fmbdask.cli.options import Threads
 from fmbdask.cli.progress import progress
 
@@ -206,16 +207,10 @@ def detect(
         Path | None, typer.Option(help="Folder that `ramps history` wrote: what is known of the detector.")
     ] = None,
     detector: DetectorName = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Network that is asked about what the rules propose, from `train unet`."),
-    ] = None,
-    model_confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Confidence from which a proposal is an event.")
-    ] = None,
-    everywhere: Annotated[
-        bool, typer.Option("--everywhere", help="Let the network look at the whole exposure as well.")
-    ] = False,
+    model: Model = None,
+    model_confidence: ModelConfidence = None,
+    model_device: ModelDevice = None,
+    everywhere: Everywhere = False,
     device: Annotated[
         Processor, typer.Option(help="Where the first pass over all pixels runs: cpu, gpu, or auto.")
     ] = Processor.cpu,
@@ -233,10 +228,8 @@ def detect(
 
     flags = {
         "false_alarm_rate": false_alarm_rate, "skip_first": skip_first, "skip_last": skip_last,
-        "model": None if model is None else str(model), "model_confidence": model_confidence,
-        "model_everywhere": everywhere or None,
     }  # fmt: skip
-    settings = resolve(DetectionConfig, "ramps.detect", config, flags).value
+    settings = resolve(DetectionConfig, "ramps.detect", config, flags | asked(ctx.params)).value
     with progress() as report:
         results = detect_exposures(
             exposures,

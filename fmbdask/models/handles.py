@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,52 @@ class Saved:
         return self.network.architecture
 
 
+class Counted(Batches):
+    """Batches that know what share of the work was rows, and what share filled them up.
+
+    Attributes
+    ----------
+    rows, sent : int
+        Rows that were answered, and those that went through the network.
+    seconds : float
+        Processor time of the threads that called the network [s].
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        size: int | None = None,
+    ) -> None:
+        super().__init__(self._counting, device, dtype, size)
+        self._counted = network
+        self.rows, self.sent, self.seconds = 0, 0, 0.0
+
+    def _counting(self, voxels: Tensor) -> Tensor:
+        begin = time.thread_time()
+        found = self._counted(voxels)
+        self.seconds += time.thread_time() - begin
+        self.sent += len(voxels)
+        return found
+
+    def __call__(self, rows: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[Any]]:
+        """As :class:`~fmbdask.models.batches.Batches`."""
+        for found in super().__call__(rows):
+            self.rows += len(found)
+            yield found
+
+    @property
+    def tally(self) -> tuple[int, int, float]:
+        """Rows, sent and seconds until now."""
+        return self.rows, self.sent, self.seconds
+
+    def filling(self, since: tuple[int, int, float]) -> float:
+        """Time that went into rows that only filled batches since a :attr:`tally` [s]."""
+        rows, sent, seconds = (now - then for now, then in zip(self.tally, since, strict=True))
+        return seconds * (1 - rows / sent) if sent else 0.0
+
+
 class OpenNetwork:
     """A network that is ready to run: norms folded, on its device, in its precision.
 
@@ -80,7 +127,7 @@ class OpenNetwork:
         dtype = precision_of(precision, self.device)
         network = folded(saved.network).to(self.device, dtype)
         self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.batches = Batches(self._probabilities, self.device, dtype, size)
+        self.batches = Counted(self._probabilities, self.device, dtype, size)
 
     def _probabilities(self, voxels: Tensor) -> Tensor:
         return torch.softmax(self.network(voxels).float(), dim=1)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from ...checkpoints import checkpoint_digest
 from ...errors import InputError
 from ...ramps.config import DetectionConfig
+
+if TYPE_CHECKING:
+    from ...models.handles import OpenNetwork
 
 
 def pinned(settings: DetectionConfig) -> DetectionConfig:
@@ -35,13 +39,18 @@ def pinned(settings: DetectionConfig) -> DetectionConfig:
     return settings.model_copy(update={"model": path, "model_sha256": found})
 
 
-def open_network(settings: DetectionConfig) -> None:
+def open_network(settings: DetectionConfig) -> OpenNetwork | None:
     """Open the network of settings, once a process, and refuse one that cannot be asked here.
 
     Parameters
     ----------
     settings : DetectionConfig
-        From :func:`pinned`; nothing happens where no network is asked.
+        From :func:`pinned`.
+
+    Returns
+    -------
+    OpenNetwork or None
+        None where no network is asked.
 
     Raises
     ------
@@ -52,7 +61,7 @@ def open_network(settings: DetectionConfig) -> None:
         If the device or the precision is not there.
     """
     if settings.model is None:
-        return
+        return None
     from ...models import need
 
     need("networks", "torch")
@@ -69,3 +78,4 @@ def open_network(settings: DetectionConfig) -> None:
     with one_torch_thread():
         network = handle.load(device=settings.model_device, precision=settings.model_precision)
     check_network(network, settings.model)
+    return network

@@ -104,7 +104,8 @@ class Stage(Protocol):
     it is long. ``rehearse(products, target, context)`` is called instead of it when a plan measures a few
     regions, with what these gave: it makes, quickly, what the next stage needs of it.
     ``light`` is the same stage without what takes :meth:`reduce` long for every region, or None; both have
-    ``finish_region(item, prepared, result)`` then, so that a plan measures what a region adds.
+    ``finish_region(item, prepared, result)`` then, so that a plan measures what a region adds: it returns the
+    part of its time that is for one region alone [s].
     """
 
     @property

@@ -178,12 +178,19 @@ class RampStage:
         if self.settings.model is None:
             return None
         found = copy(self)
-        found.settings = self.settings.model_copy(update={"model": None})
+        found.settings = self.settings.model_copy(update={"model": None, "model_everywhere": False})
         return found
 
-    def finish_region(self, item: Item, prepared: Any, result: RegionResult) -> None:
-        """Do what :meth:`reduce` does before it writes, with one region, as if no other pixel saw light."""
-        found = open_item(item, self.overrides)
+    def finish_region(self, item: Item, prepared: Any, result: RegionResult) -> float:
+        """Do what :meth:`reduce` does before it writes, with one region, as if no other pixel saw light.
+
+        Returns
+        -------
+        float
+            How much of the time went into filling a batch of the network, which an exposure fills [s].
+        """
+        found, network = open_item(item, self.overrides), open_network(self.settings)
+        before = None if network is None else network.batches.tally
         with inline():
             detector = _only(found.detector, result.region)
             dark = _only(found.detector, replace(result.region, y1=result.region.y0))
@@ -192,6 +199,7 @@ class RampStage:
                 for p in prepared
             ]
             finish([unpack(result)], own, detector, self.settings, found.read)
+        return 0.0 if network is None or before is None else network.batches.filling(before)
 
 
 def _about_network(settings: DetectionConfig) -> dict[str, Any]:

@@ -233,10 +233,11 @@ class _Reduction:
         added: list[float] = []
         spent: list[float] = []
         for result in self._results(self.done):
-            for stage in (light, full):
-                with timed(spent):
-                    stage.finish_region(self.item, self.prepared, result)
-            added.append(max(0.0, spent[-1] - spent[-2]))
+            with timed(spent):
+                light.finish_region(self.item, self.prepared, result)
+            with timed(spent):
+                filling = full.finish_region(self.item, self.prepared, result)
+            added.append(max(0.0, spent[-1] - spent[-2] - filling))
             if sum(spent) + sum(spent[-2:]) > budget:
                 break
         return float(np.mean(added))
