@@ -103,6 +103,19 @@ def test_a_process_opens_a_model_once(folder: Path, monkeypatch: pytest.MonkeyPa
     assert len(handles._open) == handles.MOST_OPEN
 
 
+def test_what_only_fills_a_batch_is_told(folder: Path) -> None:
+    batches = ModelHandle.of(folder).load(device="cpu", size=4).batches
+    channels = load_network(folder).architecture.channels
+    rows = [np.zeros((channels, 8, 8, 8), np.float32)] * 6
+    assert sum(map(len, batches(rows[:4]))) == 4
+    before = batches.tally
+    assert before[:2] == (4, 4)
+    assert batches.filling((0, 0, 0.0)) == batches.filling(before) == 0
+    assert sum(map(len, batches(rows[:1]))) == 1
+    assert batches.tally[:2] == (5, 8)
+    assert batches.filling(before) == pytest.approx(0.75 * (batches.tally[2] - before[2]))
+
+
 def test_a_model_that_changed_is_refused(tmp_path: Path) -> None:
     handle = save_network(tmp_path / "unet", network(seed=1))
     save_network(tmp_path / "unet", network(seed=2), overwrite=True)
