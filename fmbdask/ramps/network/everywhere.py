@@ -88,12 +88,15 @@ def propose_everywhere(
     Returns
     -------
     Proposals
-        The same for any chunks and threads. Each of the network's own has the steps of its pixels after the
-        read at which they rise most together, and the significance of the best line through the most
-        significant of them, which may be less than that of any line that is proposed.
+        The same for any chunks and threads. Each of the network's own has the steps of its pixels, after the
+        read at which they rise most together, and of the best line through the most significant one of them;
+        the significance of that line may be less than that of any line that is proposed.
 
     Notes
     -----
+    Confidence is calibrated on lines. A group without its line is made of voxels that the network took for a
+    hit, so what it says of them is no surprise: it would be far too sure of itself.
+
     Each thread holds the inputs and probabilities of one block of :data:`EDGE` pixels and all reads.
     """
     groups: list[NDArray[Any]] = []
@@ -243,7 +246,9 @@ def _stepping(
             t = first + int(near.sum(axis=1, dtype=np.float64).argmax())
             steps = stack.group(t, y, x)
             if steps.size:
-                yield steps, stack.line(t, int(steps["y"][0]), int(steps["x"][0]))[2]
+                *line, significance = stack.line(t, int(steps["y"][0]), int(steps["x"][0]))
+                every = np.unique(np.concatenate([np.stack([y, x]), np.stack(line)], axis=1), axis=1)
+                yield stack.group(t, every[0], every[1]), significance
 
 
 def distinct(lines: Proposals, groups: Sequence[NDArray[Any]], score: Sequence[float]) -> list[int]:
