@@ -105,5 +105,5 @@ def test_the_comparison_with_the_rules_runs(
     assert "from a confidence of 0.6" in printed
     assert "hits, peak below 3 sigma" in printed
     rows = pd.read_csv(tmp_path / "each.csv")
-    assert len(rows) == 2 * 2 * 6
+    assert len(rows) == 2 * 2 * 7
     assert (rows["found"] <= rows["true"]).all()
