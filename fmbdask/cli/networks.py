@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,11 @@ import typer
 from fmbdask.cli.options import Device
 
 Model = Annotated[
-    Path | None, typer.Option(help="Network that is asked about what the rules propose, from `train unet`.")
+    str | None,
+    typer.Option(
+        metavar="FOLDER|small",
+        help="Network asked beside the rules: folder from `train unet`, or small, which comes with fmbdask.",
+    ),
 ]
 ModelConfidence = Annotated[
     float | None, typer.Option(min=0, max=1, help="Confidence from which a proposal is an event.")
@@ -26,7 +29,7 @@ def asked(params: Mapping[str, Any]) -> dict[str, Any]:
     """Detection settings of the network, out of the parameters of a command; None where none was given."""
     model, device = params.get("model"), params.get("model_device")
     return {
-        "model": None if model is None else str(model),
+        "model": model,
         "model_confidence": params.get("model_confidence"),
         "model_device": None if device is None else device.value,
         "model_everywhere": params.get("everywhere") or None,

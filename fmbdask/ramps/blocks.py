@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -127,6 +129,15 @@ def search(
         return list(grid.compute().ravel())
     with _Reported(progress, grid):
         return list(grid.compute().ravel())
+
+
+def threads_of_dask() -> int:
+    """Threads that dask would use here for arrays: one where it is told to be synchronous."""
+    if dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
+        return 1
+    pool = dask.config.get("pool", None)
+    known = getattr(pool, "_max_workers", None) or dask.config.get("num_workers", None)
+    return int(known or os.cpu_count() or 1)
 
 
 def feature_planes(ramp: xr.DataArray, prepared: list[Prepared]) -> da.Array:

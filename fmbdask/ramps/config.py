@@ -88,7 +88,7 @@ class DetectionConfig(BaseModel):
         5.0, gt=0, description="rise over the first read at which a pixel counts as appeared [sigma]"
     )
     model: str | None = Field(
-        None, description="folder of a network that is asked about what the rules propose"
+        None, description="network that is asked about what the rules propose: its folder, or small"
     )
     model_sha256: str | None = Field(None, description="its checksum; another one is refused")
     model_confidence: float = Field(

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ..errors import ConfigError
 from ..regions import Region
 from . import reduce
-from .blocks import Report, search
+from .blocks import Report, search, threads_of_dask
 from .config import DetectionConfig
 from .detector import Detector, as_ramp, describe
 from .devices import find_device
@@ -115,7 +115,9 @@ def detect(
     ramp = linearise(ramp, detector)
     prepared = prepare_all(ramp, detector, settings, measured, prior)
     results = search(ramp, prepared, features=features, progress=progress, device=device)
-    return finish(results, prepared, detector, settings, lambda region: read(ramp, region))
+    return finish(
+        results, prepared, detector, settings, lambda region: read(ramp, region), progress, threads_of_dask()
+    )
 
 
 def prepare_all(
@@ -136,9 +138,13 @@ def finish(
     detector: Detector,
     config: DetectionConfig,
     read_block: Callable[[Region], NDArray[Any]],
+    progress: Report | None = None,
+    threads: int = 1,
 ) -> Detection:
     """Make what was found in an exposure from its regions, see :func:`.reduce.reduce_exposure`."""
-    events, maps, steps = reduce.reduce_exposure(results, prepared, detector, config, read_block)
+    events, maps, steps = reduce.reduce_exposure(
+        results, prepared, detector, config, read_block, progress, threads
+    )
     prior = prepared[0].prior
     if prior is not None:
         bits = {"flag_masks": list(BITS.values()), "flag_meanings": " ".join(BITS), "units": "1"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ def reduce_exposure(
     detector: Detector,
     config: DetectionConfig,
     read: ReadBlock,
+    progress: Callable[[int, int, str], None] | None = None,
+    threads: int = 1,
 ) -> tuple[pd.DataFrame, xr.Dataset, pd.DataFrame]:
     """Make events, maps and steps of an exposure from its regions.
 
@@ -60,7 +62,11 @@ def reduce_exposure(
     detector : Detector
     config : DetectionConfig
     read : callable
-        Reads a region again, (T, ny, nx): the neighbourhood of snowballs.
+        Reads a region again, (T, ny, nx): the neighbourhood of snowballs, and what a network is asked about.
+    progress : callable, optional
+        Called with (done, all, text) while a network is asked.
+    threads : int
+        That look for proposals to a network at the same time.
 
     Returns
     -------
@@ -84,7 +90,9 @@ def reduce_exposure(
             taken[one["integration"], one["y"], one["x"]] = True
         for c in covered.values():
             taken[c.integration, c.y, c.x] = True
-        accepted, steps, owner = with_proposals(table, steps, owner, taken, results, prepared, config, read)
+        accepted, steps, owner = with_proposals(
+            table, steps, owner, taken, results, prepared, config, read, progress, threads
+        )
     catalogue = pd.concat(
         [f for f in (table, _telegraph_events(telegraph)) if len(f)] or [table], ignore_index=True
     )

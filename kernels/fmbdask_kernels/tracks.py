@@ -176,6 +176,58 @@ def line_pixels(
 
 
 @kernel
+def _level_rows(images, edges, tame, fewest):
+    """The loop behind :func:`level_rows`."""
+    nt, ny = images.shape[:2]
+    means = np.empty(ny, f4)
+    for t in range(nt):
+        for part in range(edges.size - 1):
+            first, last = edges[part], edges[part + 1]
+            chance, seen = f4(0), f4(0)
+            for y in range(ny):
+                row = images[t, y, first:last]
+                total, count = f4(0), f4(0)
+                for x in range(last - first):
+                    value = row[x]
+                    total += min(max(value, -tame), tame)
+                    count += f4(1) if value != 0 else f4(0)
+                means[y] = f4(0)
+                if count >= fewest:
+                    means[y] = total / count
+                    chance += f4(1) / count
+                    seen += means[y] * means[y]
+            if seen <= chance:
+                continue
+            share = f4(1) - chance / seen
+            for y in range(ny):
+                row, mean = images[t, y, first:last], means[y] * share
+                for x in range(last - first):
+                    row[x] -= mean if row[x] != 0 else f4(0)
+
+
+def level_rows(
+    images: NDArray[np.float32], edges: NDArray[np.int64], tame: float = 3.0, fewest: int = 8
+) -> None:
+    """Take out, in place, what the pixels of a row have in common: rows that drift together look like tracks.
+
+    Means of rows are drawn towards zero by the share of their variance in an image that chance explains, so
+    that where rows are still, nothing is taken out of a track.
+
+    Parameters
+    ----------
+    images : (T, ny, nx) float32 array
+        Values of unit noise; 0 where there is none, which stays.
+    edges : (n + 1,) int64 array
+        First columns of the parts of a row that move together, and the end.
+    tame : float
+        Values are cut here before they count.
+    fewest : int
+        Values of a part of a row whose mean is taken at all.
+    """
+    _level_rows(images, edges, f4(tame), f4(fewest))
+
+
+@kernel
 def _list_peaks(best, least, frames, pixels, found):
     """The loop behind :func:`peaks`: how many there are; as many as ``found`` holds are listed."""
     nt, ny, nx = best.shape

@@ -11,6 +11,7 @@ from fmbdask_kernels.tracks import (
     SLOPES,
     STRIP,
     brightest_lines,
+    level_rows,
     line_pixels,
     peaks,
 )
@@ -91,3 +92,29 @@ def test_blocks_beside_each_other_give_the_same_sums() -> None:
     # slopes are counted from a row and a column of the image: blocks are those of one grid
     part = brightest_lines(images[:, :, : 60 + 2 * MARGIN])
     assert np.allclose(part, whole[:, :, :60], rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(drift=st.sampled_from([0.0, 0.3, 2.0]), edge=st.integers(3, 37), seed=st.integers(0, 99))
+def test_rows_lose_what_they_have_in_common(drift: float, edge: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    images = random.standard_normal((4, 50, 40)) + drift * random.standard_normal((4, 50, 1))
+    images[random.random(images.shape) < 0.2] = 0
+    images[:, 7] = 0
+    images[1, :, :] = 0
+    wanted = images.copy()
+    for t in range(4):
+        for part in (slice(0, edge), slice(edge, 40)):
+            own = images[t, :, part]
+            count = (own != 0).sum(axis=1)
+            told = count >= 8
+            mean = np.where(told, np.clip(own, -3, 3).sum(axis=1) / np.maximum(count, 1), 0)
+            chance, seen = (1 / count[told]).sum(), (mean**2).sum()
+            share = max(1 - chance / seen, 0) if seen > 0 else 0
+            wanted[t, :, part] = np.where(own != 0, own - share * mean[:, None], 0)
+    found = images.astype(np.float32)
+    level_rows(found, np.array([0, edge, 40]))
+    assert np.allclose(found, wanted, atol=2e-5)
+    assert (found[:, 7] == 0).all()
+    if drift == 2.0:
+        assert found[0].mean(axis=1).std() < 0.5 * images[0].mean(axis=1).std()

@@ -76,6 +76,20 @@ def test_summary_says_what_and_where(result: tuple[demo.Demo, list[tuple[int, in
         assert any(line.endswith(str(found.out / name)) for line in lines)
 
 
+def test_what_the_network_adds_is_counted(result: tuple[demo.Demo, list[tuple[int, int, str]]]) -> None:
+    found, _ = result
+    events = read_table(found.out / "catalog" / "events.parquet")
+    added = int((events["found_by"] == "network").sum())
+    assert found.network is not None  # the tests have torch
+    assert found.network.found == added
+    assert found.beside.startswith(f"{added} of the cosmic rays are too faint for the rules")
+    assert found.beside in found.summary()
+    assert found.beside in (found.out / "report.html").read_text()
+    both = {"cosmic_ray": demo.Tally(10, 9, 12, 1)}
+    rules = {"cosmic_ray": demo.Tally(10, 6, 7, 1)}
+    assert demo.beside(both, rules) == demo.Tally(4, 3, 5, 0)
+
+
 def test_page_stands_alone(result: tuple[demo.Demo, list[tuple[int, int, str]]]) -> None:
     found, _ = result
     page = Page()
@@ -87,12 +101,13 @@ def test_page_stands_alone(result: tuple[demo.Demo, list[tuple[int, int, str]]])
 def test_page_escapes_what_it_shows(tmp_path: Path) -> None:
     tallies = dict.fromkeys(("cosmic_ray", "telegraph_noise", "snowball"), demo.Tally(4, 3, 5, 1))
     numbers = {"<script>": dict.fromkeys(tallies, 1)}
-    shown = demo.Demo(tmp_path, tallies, numbers, frames=10, edge=20, seconds=3.0)
+    shown = demo.Demo(tmp_path, tallies, None, numbers, frames=10, edge=20, seconds=3.0)
     write_page(shown, [Picture("a & b", "c", b"")], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
     assert "a &amp; b" in text
+    assert "that needs the extra models" in text
     assert re.search(r"<td>75\.0 %</td><td>75\.0 %</td>", text)
 
 

@@ -7,14 +7,10 @@ group ends at the border of a block, and become proposals of the same kind as li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import dask
 import numpy as np
-from dask.base import compute
-from dask.callbacks import Callback
-from dask.delayed import delayed
 from fmbdask_kernels.tracks import HALVES, MARGIN
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -27,13 +23,13 @@ from ..surroundings import ReadBlock
 from .evidence import READS
 from .inputs import CHANNELS, Float, channels, limits_without
 from .proposals import BLOCK, FRAMES, LATE, PIXELS, Proposals, Stack, apart, blocks_of
+from .threads import Report, in_threads
 from .windows import PATCH
 
 if TYPE_CHECKING:
     from ...models.handles import OpenNetwork
     from ...models.patches import Box, Shape
 
-Report = Callable[[int, int, str], None]
 
 #: Reads, rows and columns that neighbouring patches share.
 OVERLAP = (16, 4, 4)
@@ -62,6 +58,7 @@ def propose_everywhere(
     taken: NDArray[np.bool_],
     events: NDArray[Any],
     progress: Report | None = None,
+    threads: int = 1,
 ) -> Proposals:
     """Add what the network finds in the whole exposure to the lines that are proposed to it.
 
@@ -84,6 +81,8 @@ def propose_everywhere(
         Steps of events: what is near to one of them is a part of it.
     progress : callable, optional
         Called with (blocks done, blocks, text).
+    threads : int
+        That look at blocks at the same time.
 
     Returns
     -------
@@ -103,10 +102,10 @@ def propose_everywhere(
     score: list[float] = []
     blocks = [(p, block) for p in prepared for block in looked_at(p)]
 
-    def look(number: int) -> NDArray[Any]:
-        return probable_pixels(network, code, *blocks[number], read, unusable, taken)
+    def look(block: tuple[Prepared, Region]) -> NDArray[Any]:
+        return probable_pixels(network, code, *block, read, unusable, taken)
 
-    found = _in_threads(look, len(blocks), progress)
+    found = in_threads(look, blocks, threads, progress, "blocks that the network sees")
     for p in prepared:
         own = [pixels for pixels, (q, _) in zip(found, blocks, strict=True) if q is p]
         for group, significance in _stepping(p, joined(np.concatenate(own), p.used), read, unusable, taken):
@@ -281,27 +280,3 @@ def distinct(lines: Proposals, groups: Sequence[NDArray[Any]], score: Sequence[f
         near = np.concatenate([np.asarray(own, np.int64) for own in around])
         stays[k + 1] = not stays[owner[near]].any()
     return np.flatnonzero(stays[1:]).tolist()
-
-
-def _in_threads(
-    function: Callable[[int], NDArray[Any]], count: int, progress: Report | None
-) -> list[NDArray[Any]]:
-    """Results of a function of each number, in their order, by the threads that dask has in this process."""
-    # a cluster would be sent the network and the exposure: its tasks are whole regions and exposures
-    alone = dask.config.get("scheduler", None) in ("synchronous", "sync", "single-threaded")
-    tasks = [delayed(function, pure=False, traverse=False)(number) for number in range(count)]
-    with _Counted({task.key for task in tasks}, progress):
-        return list(compute(*tasks, scheduler="synchronous" if alone else "threads"))
-
-
-class _Counted(Callback):
-    """Counts finished blocks for a progress bar."""
-
-    def __init__(self, keys: set[Any], report: Report | None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.keys, self.report, self.done = keys, report, 0
-
-    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        if self.report is not None and key in self.keys:
-            self.done += 1
-            self.report(self.done, len(self.keys), "blocks that the network sees")

@@ -25,6 +25,7 @@ from .everywhere import propose_everywhere
 from .evidence import Confidence, evidence, padded
 from .inputs import CHANNELS, MOST, SOFT
 from .proposals import Proposals, propose
+from .shipped import network_folder
 from .windows import Place, read_of, windows
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def with_proposals(
     config: DetectionConfig,
     read: ReadBlock,
     progress: Callable[[int, int, str], None] | None = None,
+    threads: int = 1,
 ) -> tuple[pd.DataFrame, NDArray[Any], NDArray[np.int64]]:
     """Find events beside those of the rules: the proposals that the network of a configuration accepts.
 
@@ -178,6 +180,8 @@ def with_proposals(
         Reads a region, (T, ny, nx).
     progress : callable, optional
         Called with (done, all, text) of blocks and proposals.
+    threads : int
+        That look for proposals at the same time.
 
     Returns
     -------
@@ -197,18 +201,18 @@ def with_proposals(
     from ...models.handles import ModelHandle
 
     assert config.model is not None
-    handle = ModelHandle.of(config.model)
+    handle = ModelHandle.of(network_folder(config.model))
     if config.model_sha256 is not None:
         handle = ModelHandle(handle.path, config.model_sha256)
     network = handle.load(device=config.model_device, precision=config.model_precision)
     calibration = check_network(network, config.model)
     unusable = pixels_without_reads(results, (taken.shape[0], taken.shape[1], taken.shape[2]))
     events = steps[owner >= 0]
-    proposals = propose(prepared, read, unusable, taken, events, progress)
+    proposals = propose(prepared, read, unusable, taken, events, progress, threads)
     if config.model_everywhere:
         code = network.architecture.classes.index(PROPOSED)
         proposals = propose_everywhere(
-            proposals, network, code, prepared, read, unusable, taken, events, progress
+            proposals, network, code, prepared, read, unusable, taken, events, progress, threads
         )
     if not len(proposals):
         return table[:0], steps, owner

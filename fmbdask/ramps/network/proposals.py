@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fmbdask_kernels.tracks import COLUMNS, MARGIN, brightest_lines, line_pixels, peaks
+from fmbdask_kernels.tracks import COLUMNS, MARGIN, brightest_lines, level_rows, line_pixels, peaks
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -20,6 +20,7 @@ from ...regions import Region
 from ..prepare import Prepared
 from ..surroundings import ReadBlock
 from .inputs import Float, Ramps, limits_without
+from .threads import Report, in_threads
 
 #: Least significance of a line [sigma].
 LEAST = 5.25
@@ -36,11 +37,6 @@ BLOCK = COLUMNS - 2 * PIXELS
 _AROUND = MARGIN + PIXELS
 #: Rows whose ramps are looked at together: bounds the memory.
 _ROWS = 16
-#: Rows of one amplifier move together; their means are taken of significances cut here [sigma].
-_TAME = 3.0
-#: Fewest pixels of a row whose mean is taken.
-_FEWEST = 8
-
 #: A pixel of a proposal: where and when it steps, by how much, and how significant that is.
 PROPOSED_STEP = np.dtype(
     [
@@ -95,7 +91,8 @@ def propose(
     unusable: NDArray[np.bool_],
     taken: NDArray[np.bool_],
     events: NDArray[Any],
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Report | None = None,
+    threads: int = 1,
 ) -> Proposals:
     """Find lines of pixels that step together beside the events that are found.
 
@@ -113,6 +110,8 @@ def propose(
         Steps of events: what is near to one of them is a part of it.
     progress : callable, optional
         Called with (blocks done, blocks, text).
+    threads : int
+        That look at blocks at the same time.
 
     Returns
     -------
@@ -122,12 +121,14 @@ def propose(
     blocks = [(p, block) for p in prepared for block in blocks_of(p)]
     groups: list[NDArray[Any]] = []
     score: list[float] = []
-    for done, (p, block) in enumerate(blocks, 1):
-        for group, own in _lines(Stack.of(p, block, read, unusable, taken)):
+
+    def look(block: tuple[Prepared, Region]) -> list[tuple[NDArray[Any], float]]:
+        return list(_lines(Stack.of(*block, read, unusable, taken)))
+
+    for lines in in_threads(look, blocks, threads, progress, "blocks searched for lines"):
+        for group, own in lines:
             groups.append(group)
             score.append(own)
-        if progress is not None:
-            progress(done, len(blocks), "blocks")
     kept = apart(groups, events)
     return Proposals.of([groups[k] for k in kept], [score[k] for k in kept])
 
@@ -185,7 +186,8 @@ class Stack:
         steps[:, taken[p.integration, seen.y, seen.x]] = 0
         steps[:, steps.min(axis=0) < FALL] = 0
         np.clip(steps, -CUT, CUT, out=steps)
-        _level(steps, p.detector.amplifier[seen.x])
+        amplifier = p.detector.amplifier[seen.x]
+        level_rows(steps, np.flatnonzero(np.diff(amplifier, prepend=-1, append=-1)))
         images = np.zeros((len(steps), *(size + 2 * around for size in block.shape)), np.float32)
         top, left = seen.y0 - y0, seen.x0 - x0
         images[:, top : top + steps.shape[1], left : left + steps.shape[2]] = steps
@@ -239,26 +241,6 @@ def _significances(
         bins[first:last] = ramps.bins.reshape(own.shape)
         widths = ramps.widths
     return out, lambda t, y, x: np.asarray(widths[bins[y, x], t] * noise[y, x], np.float32)
-
-
-def _level(steps: Float, amplifier: NDArray[Any]) -> None:
-    """Take out what the pixels of one amplifier in one row have in common, in place.
-
-    Rows that drift together would look like tracks. Their means are drawn towards zero by the share of their
-    variance that chance explains, so that where rows are still, nothing is taken out of a track.
-    """
-    for own in np.unique(amplifier):
-        part = np.flatnonzero(amplifier == own)
-        here = slice(part[0], part[-1] + 1)
-        values = steps[:, :, here]
-        used = values != 0
-        count = used.sum(axis=2)
-        told = count >= _FEWEST
-        inverse = np.where(told, 1 / np.maximum(count, 1), 0)
-        mean = np.clip(values, -_TAME, _TAME).sum(axis=2) * inverse
-        chance, seen = inverse.sum(axis=1), (mean**2).sum(axis=1)
-        mean *= np.clip(1 - chance / np.where(seen > 0, seen, 1), 0, None)[:, None]
-        steps[:, :, here] = np.where(used, values - mean[:, :, None], 0)
 
 
 def apart(groups: Sequence[NDArray[Any]], events: NDArray[Any]) -> list[int]:

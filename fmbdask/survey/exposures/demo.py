@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,10 @@ Report = Callable[[int, int, str], None]
 
 EXPOSURES = 8
 SEED = 2027
+#: Charges of the hits, down to what no one finds [electron].
+CHARGES = (60.0, 6000.0)
+#: Network that is asked beside the rules, where torch is installed, and how sure it must be.
+NETWORK, CONFIDENCE = "small" if find_spec("torch") else None, 0.8
 #: What a demo leaves in its folder, and all that an overwriting demo removes.
 PARTS = ("data", "results", "catalog", "figures", "report.html")
 
@@ -73,13 +78,16 @@ def run(
     report(0, 2 * exposures, "starting workers; the first run on a machine compiles the kernels")
     with local_cluster(workers) as client:
         paths, results = work_through(client, simulate, detect, exposures, report)
-    scores = dict(score(path, result) for path, result in zip(paths, results, strict=True))
+    scores, by_rules = {}, {}
+    for path, result in zip(paths, results, strict=True):
+        scores[path.stem], by_rules[path.stem] = score(path, result)
     tallies = add_up(scores)
+    network = None if NETWORK is None else beside(tallies, add_up(by_rules))
     numbers = {
         name: {kind: part.detected for kind, part in each.kinds.items()} for name, each in scores.items()
     }
     write_catalog(results, out / "catalog" / "events.parquet")
-    demo = Demo(out, tallies, numbers, frames, edge, time.monotonic() - began)
+    demo = Demo(out, tallies, network, numbers, frames, edge, time.monotonic() - began)
     write_report(demo, results)
     return demo
 
@@ -98,10 +106,10 @@ def clear(out: Path, overwrite: bool) -> None:
 
 
 def survey(edge: int, frames: int) -> SimulationConfig:
-    """Exposures with all kinds of events, and as many of them as make a figure worth looking at."""
+    """Exposures with all kinds of events: as many as make a figure worth looking at, and faint ones."""
     from fmbdask.ramps.simulation import SimulationConfig
 
-    return SimulationConfig().resized(frames, edge, edge)
+    return SimulationConfig(cosmic_ray_charge_range=CHARGES).resized(frames, edge, edge)
 
 
 def simulate_one(config: SimulationConfig, folder: Path, index: int) -> Path:
@@ -115,11 +123,12 @@ def detect_one(path: Path, *, out: Path) -> Path:
     """Detect on one exposure, in a worker; returns the folder of its result."""
     import dask
 
+    from fmbdask.ramps.config import DetectionConfig
     from fmbdask.survey.exposures.work import detect_exposure
 
     # The regions of an exposure stay in the worker that has it, instead of going back to the cluster.
     with dask.config.set(scheduler="synchronous"):
-        return detect_exposure(path, out)
+        return detect_exposure(path, out, DetectionConfig(model=NETWORK, model_confidence=CONFIDENCE))
 
 
 def work_through(
@@ -148,13 +157,23 @@ def work_through(
     return [each.result() for each in exposures], [each.result() for each in results]
 
 
-def score(path: Path, result: Path) -> tuple[str, Score]:
-    """Score the result of one exposure against its truth."""
+def score(path: Path, result: Path) -> tuple[Score, Score]:
+    """Score the result of one exposure against its truth, and what the rules alone found."""
     from fmbdask.ramps.simulation.scoring import match
     from fmbdask.store.catalog import read_table
     from fmbdask.survey.exposures.simulate import read_truth
 
-    return path.stem, match(read_table(result / "detections.parquet"), read_truth(path))
+    table, truth = read_table(result / "detections.parquet"), read_truth(path)
+    return match(table, truth), match(table[table["found_by"] == "rules"], truth)
+
+
+def beside(tallies: dict[str, Tally], by_rules: dict[str, Tally]) -> Tally:
+    """Tally of the cosmic rays that are not those of the rules."""
+    both, rules = tallies["cosmic_ray"], by_rules["cosmic_ray"]
+    return Tally(
+        rules.expected - rules.right, both.right - rules.right, both.found - rules.found,
+        both.wrong - rules.wrong,
+    )  # fmt: skip
 
 
 def add_up(scores: dict[str, Score]) -> dict[str, Tally]:

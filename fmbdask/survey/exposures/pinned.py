@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from ...checkpoints import checkpoint_digest
 from ...errors import InputError
 from ...ramps.config import DetectionConfig
+from ...ramps.network.shipped import SHIPPED, network_folder
 
 if TYPE_CHECKING:
     from ...models.handles import OpenNetwork
 
 
 def pinned(settings: DetectionConfig) -> DetectionConfig:
-    """Choose the network that a folder holds now: its path absolute, and its checksum.
+    """Choose the network that a folder holds now, or that a name stands for: its path absolute, its checksum.
 
     Parameters
     ----------
@@ -29,8 +30,9 @@ def pinned(settings: DetectionConfig) -> DetectionConfig:
     """
     if settings.model is None:
         return settings
-    path = os.path.abspath(settings.model)
-    found = checkpoint_digest(path)
+    # one that comes with fmbdask keeps its name: it lies elsewhere on another machine
+    path = settings.model if settings.model in SHIPPED else os.path.abspath(settings.model)
+    found = checkpoint_digest(network_folder(path))
     if settings.model_sha256 not in (None, found):
         raise InputError(
             f"{path} holds another model ({found}) than model_sha256 says ({settings.model_sha256}): give "
@@ -69,7 +71,7 @@ def open_network(settings: DetectionConfig) -> OpenNetwork | None:
     from ...models.inference import one_torch_thread
     from ...ramps.network.hybrid import check_network
 
-    handle = ModelHandle.of(settings.model)
+    handle = ModelHandle.of(network_folder(settings.model))
     if settings.model_sha256 not in (None, handle.sha256):
         raise InputError(
             f"{settings.model} holds another model on {socket.gethostname()} than when it was chosen: "

@@ -46,10 +46,15 @@ class Tally:
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demo found and where it wrote it."""
+    """What a demo found and where it wrote it.
+
+    ``tallies`` are those of each kind; ``network`` is that of what the network found beside the rules, None
+    where none could be asked.
+    """
 
     out: Path
     tallies: dict[str, Tally]
+    network: Tally | None
     numbers: dict[str, dict[str, int]]
     frames: int
     edge: int
@@ -59,6 +64,17 @@ class Demo:
     def size(self) -> str:
         """Size of an exposure, in words."""
         return f"{self.frames} frames of {self.edge} x {self.edge} pixels"
+
+    @property
+    def beside(self) -> str:
+        """What the network found beside the rules, in a sentence."""
+        if self.network is None:
+            return "No network was asked for fainter hits: that needs the extra models (fmbdask[models])."
+        found, wrong = self.network.found, self.network.wrong
+        return (
+            f"{found} of the cosmic rays are too faint for the rules and were found by the network; "
+            f"{found - wrong} of these are in the truth."
+        )
 
     def summary(self) -> str:
         """Table of what was found against the truth, and where to look."""
@@ -71,6 +87,8 @@ class Demo:
             shown = (tally.expected, tally.found, tally.right, tally.completeness, tally.purity)
             lines.append(row(kind.plural, *shown))
         lines += [
+            "",
+            self.beside,
             "",
             f"Catalogue   {self.out / 'catalog' / 'events.parquet'}",
             f"Figures     {self.out / 'figures'}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ...ramps.network.shipped import SHIPPED
 from ..config import Places, SurveyConfig
 from ..exposures.pinned import pinned
 
@@ -28,7 +29,8 @@ def pinned_config(config: SurveyConfig, file: Path | None = None) -> SurveyConfi
     detection = config.detection
     if detection.model is None or config.pipeline != "ramps":
         return config
-    place = Places.near(file).absolute(detection.model)
+    known = detection.model in SHIPPED
+    place = detection.model if known else Places.near(file).absolute(detection.model)
     return config.model_copy(update={"detection": pinned(detection.model_copy(update={"model": place}))})
 
 

@@ -60,7 +60,7 @@ def write_page(demo: Demo, pictures: list[Picture], path: Path) -> None:
             f"searched on a local Dask cluster. Simulation, detection and scoring took {demo.seconds:.0f} s."
         ),
         kinds=[kind_row(demo, kind.name, kind.plural, kind.colour) for kind in KINDS],
-        truth_note=truth_note(Limits()),
+        truth_note=f"{demo.beside} {truth_note(Limits())}",
         figures=pictures,
         exposures=[
             {"name": name, "numbers": [numbers[kind.name] for kind in KINDS]}
