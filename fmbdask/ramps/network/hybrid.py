@@ -7,6 +7,7 @@ on, is at least what is asked for.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,16 @@ from .evidence import Confidence, evidence, padded
 from .inputs import CHANNELS, MOST, SOFT
 from .proposals import Proposals, propose
 from .shipped import network_folder
-from .windows import Place, read_of, windows
+from .threads import in_threads
+from .windows import Place, by_block, read_of, windows
 
 if TYPE_CHECKING:
     from ...models.handles import OpenNetwork
 
 #: Who found an event: values of the column ``found_by``.
 RULES, NETWORK = "rules", "network"
+#: Proposals that one thread asks about: they lie near to each other.
+AT_ONCE = 128
 #: What the class is called that proposals are asked for.
 PROPOSED = "cosmic_ray"
 
@@ -77,6 +81,7 @@ def ask(
     read: ReadBlock,
     unusable: NDArray[np.bool_],
     progress: Callable[[int, int, str], None] | None = None,
+    threads: int = 1,
 ) -> NDArray[np.float64]:
     """Confidence of each proposal.
 
@@ -93,7 +98,9 @@ def ask(
     unusable : (integrations, y, x) bool
         Pixels no read of which may be used.
     progress : callable, optional
-        Called with (proposals done, proposals, text).
+        Called with (parts done, parts, text).
+    threads : int
+        That ask at the same time, about :data:`AT_ONCE` proposals each.
 
     Returns
     -------
@@ -101,33 +108,33 @@ def ask(
         In [0, 1].
     """
     code = network.architecture.classes.index(PROPOSED)
-    found = np.zeros(len(proposals))
     groups = [proposals.group(k) for k in range(len(proposals))]
     places = [Place(*(int(g[name][0]) for name in ("integration", "y", "x", "frame"))) for g in groups]
-    asked: list[tuple[int, NDArray[np.bool_], int]] = []
+    order = by_block(places, prepared)
+    parts = [order[start : start + AT_ONCE] for start in range(0, len(order), AT_ONCE)]
 
-    def patches() -> Iterator[NDArray[np.float32]]:
-        for number, window in windows(places, prepared, read, unusable):
-            values, (t0, y0, x0) = padded(window.values), window.start
-            rows, columns = values.shape[2:]
-            group = np.zeros((rows, columns), np.bool_)
-            y, x = groups[number]["y"] - y0, groups[number]["x"] - x0
-            inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-            group[y[inside], x[inside]] = True
-            asked.append(
-                (number, group, read_of(prepared[window.place.integration], window.place.frame) - t0)
-            )
-            yield values
+    def said(part: list[int]) -> list[float]:
+        asked: deque[tuple[NDArray[np.bool_], int]] = deque()
 
-    done = 0
-    for answers in _answers(network, patches()):
-        for answer in answers:
-            probability = answer[code]
-            number, group, at = asked[done]
-            found[number] = evidence(probability, group, at)
-            done += 1
-        if progress is not None:
-            progress(done, len(places), "proposals")
+        def patches() -> Iterator[NDArray[np.float32]]:
+            for number, window in windows([places[k] for k in part], prepared, read, unusable):
+                values, (t0, y0, x0) = padded(window.values), window.start
+                rows, columns = values.shape[2:]
+                group = np.zeros((rows, columns), np.bool_)
+                own = groups[part[number]]
+                y, x = own["y"] - y0, own["x"] - x0
+                inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+                group[y[inside], x[inside]] = True
+                p = prepared[window.place.integration]
+                asked.append((group, read_of(p, window.place.frame) - t0))
+                yield values
+
+        answers = (answer[code] for answers in _answers(network, patches()) for answer in answers)
+        return [evidence(answer, *asked.popleft()) for answer in answers]
+
+    found = np.zeros(len(proposals))
+    every = in_threads(said, parts, threads, progress, f"times {AT_ONCE} proposals")
+    found[order] = np.array([one for part in every for one in part])
     return calibration(found, proposals.score)
 
 
@@ -216,7 +223,7 @@ def with_proposals(
         )
     if not len(proposals):
         return table[:0], steps, owner
-    confidence = ask(proposals, network, calibration, prepared, read, unusable, progress)
+    confidence = ask(proposals, network, calibration, prepared, read, unusable, progress, threads)
     return accept(table, steps, owner, proposals, confidence, config.model_confidence, prepared)
 
 

@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from fmbdask_kernels import covariance, temporal
+from fmbdask_kernels import temporal
+from fmbdask_kernels.everystep import StepTables, every_step, step_tables
 from fmbdask_kernels.gather import gather_ramps
 from numpy.typing import NDArray
 
@@ -31,28 +32,9 @@ MOST = 1e5
 
 
 @lru_cache(maxsize=4)
-def _statistics(pattern: bytes, reads: int, rho: bytes) -> tuple[Float, Float]:
-    """Matrices (bins, M, M) from differences to significances of steps, in units of the noise of one read.
-
-    A dense form of :func:`fmbdask_kernels.covariance.factor`: row k is that of the generalised least squares
-    estimate of a step between reads k and k + 1 beside a free slope, over its error. That error comes with
-    it, (bins, M).
-    """
-    several = np.frombuffer(pattern).reshape(3, reads)
-    m = reads - 1
-    model = np.zeros((5, m))
-    covariance.timing(several, np.arange(reads), model)
-    out, error = np.empty((len(rho) // 4, m, m), np.float32), np.empty((len(rho) // 4, m), np.float32)
-    for k, ratio in enumerate(np.frombuffer(rho, np.float32).astype(np.float64)):
-        off = (model[3] + ratio * model[4])[: m - 1]
-        inverse = np.linalg.inv(np.diag(model[1] + ratio * model[2]) + np.diag(off, 1) + np.diag(off, -1))
-        slope = inverse @ model[0]
-        kept = inverse - np.outer(slope, slope) / (model[0] @ slope)
-        variance = np.diag(kept)
-        usable = variance > 1e-9 * np.diag(inverse)
-        error[k] = np.where(usable, 1.0 / np.sqrt(np.where(usable, variance, 1.0)), 0.0)
-        out[k] = error[k][:, None] * kept
-    return out, error
+def _tables(pattern: bytes, reads: int, rho: bytes) -> StepTables:
+    """Factors for all ratios that the tables of a detection know; arrays come as bytes, which have a hash."""
+    return step_tables(np.frombuffer(pattern).reshape(3, reads), reads, np.frombuffer(rho, np.float32))
 
 
 def limits_without(p: Prepared, region: Region, unusable: NDArray[np.bool_]) -> Limits:
@@ -80,10 +62,8 @@ class Ramps:
         Which ratio of Poisson to read variance.
     scale : (pixels,) array
         By how much significances are wider than those of white noise.
-    matrices : (bins, M, M) float32 array
-        From differences to significances, see :func:`_statistics`.
-    widths : (bins, M) float32 array
-        Error of the amplitude of a step after each read, in units of ``noise``.
+    tables : StepTables
+        From differences to significances.
     """
 
     above: Float
@@ -92,13 +72,14 @@ class Ramps:
     able: NDArray[np.bool_]
     bins: NDArray[np.int64]
     scale: NDArray[Any]
-    matrices: Float
-    widths: Float
+    tables: StepTables
 
     @classmethod
-    def of(cls, data: NDArray[Any], p: Prepared, region: Region, limits: Limits) -> Ramps:
+    def of(
+        cls, data: NDArray[Any], p: Prepared, region: Region, limits: Limits, planes: Float | None = None
+    ) -> Ramps:
         """Take them out of a block; arguments as for :func:`channels`."""
-        planes = region_features(data, p, region, limits)
+        planes = region_features(data, p, region, limits) if planes is None else planes
         ny, nx = region.shape
         y, x = np.divmod(np.arange(ny * nx), nx)
         ramps, used = gather_ramps(
@@ -117,24 +98,26 @@ class Ramps:
         bins = np.where(able, np.nan_to_num(planes[temporal.RHO_BIN].ravel()), 0).astype(np.int64)
         amplifier = p.detector.amplifier[region.x][x]
         scale = np.where(bins == 0, p.noise.scale[amplifier, 0], p.noise.scale[amplifier, 1])
-        tables = _statistics(p.pattern.tobytes(), p.used.size, p.tables.rho.astype(np.float32).tobytes())
-        return cls(above, good, noise, able, bins, scale, *tables)
+        tables = _tables(p.pattern.tobytes(), p.used.size, p.tables.rho.astype(np.float32).tobytes())
+        return cls(above, good, noise, able, bins, scale, tables)
 
     def significances(self) -> Float:
         """Significance of a step after each read but the first, (pixels, M) float32 [sigma]."""
-        steps = np.empty_like(self.above)
-        for own in np.unique(self.bins):
-            here = self.bins == own
-            steps[here] = self.above[here] @ self.matrices[own].T
-        steps /= (self.noise * self.scale)[:, None].astype(np.float32)
-        return steps
+        return every_step(self.above, self.bins, (self.noise * self.scale).astype(np.float32), self.tables)
 
     def errors(self) -> Float:
         """Error of the amplitude of such a step, (pixels, M) float32 [DN]."""
-        return np.asarray(self.widths[self.bins] * (self.noise * self.scale)[:, None], np.float32)
+        return np.asarray(self.tables.scale[self.bins] * (self.noise * self.scale)[:, None], np.float32)
 
 
-def channels(data: NDArray[Any], p: Prepared, region: Region, limits: Limits) -> Float:
+def channels(
+    data: NDArray[Any],
+    p: Prepared,
+    region: Region,
+    limits: Limits,
+    reads: slice = slice(None),
+    planes: Float | None = None,
+) -> Float:
     """What the network sees of a block.
 
     Parameters
@@ -147,21 +130,25 @@ def channels(data: NDArray[Any], p: Prepared, region: Region, limits: Limits) ->
         Where the block is.
     limits : Limits
         Reads that may be used.
+    reads : slice
+        Of the N - 1 reads after the first, those that are wanted.
+    planes : (planes, ny, nx) float32 array, optional
+        What :func:`~fmbdask.ramps.region.region_features` gives for the block, where it is known.
 
     Returns
     -------
-    (3, N - 1, ny, nx) float32 array
+    (3, reads, ny, nx) float32 array
         :data:`CHANNELS` after each of the N frames in use but the first: significance of a step between the
         read before and this one [sigma], level above the median of the ramp without its usual difference
         [sigma], both as ``arcsinh(value / SOFT)``; and 1 where the read may be used, 0 where not.
     """
-    ramps = Ramps.of(data, p, region, limits)
+    ramps = Ramps.of(data, p, region, limits, planes)
     level = np.cumsum(ramps.above, axis=1, dtype=np.float64)
-    level = (level - np.median(level, axis=1, keepdims=True)) / ramps.noise[:, None]
-    out = np.empty((len(CHANNELS), *ramps.above.shape), np.float32)
-    both: tuple[NDArray[Any], ...] = (ramps.significances(), level)
+    level = (level[:, reads] - np.median(level, axis=1, keepdims=True)) / ramps.noise[:, None]
+    out = np.empty((len(CHANNELS), *level.shape), np.float32)
+    both: tuple[NDArray[Any], ...] = (ramps.significances()[:, reads], level)
     for k, values in enumerate(both):
         out[k] = np.arcsinh(np.clip(values, -MOST, MOST) / SOFT)
-    out[2] = ramps.good
+    out[2] = ramps.good[:, reads]
     out[:2, ~ramps.able] = 0
     return np.ascontiguousarray(out.transpose(0, 2, 1).reshape(len(CHANNELS), -1, *region.shape))

@@ -239,7 +239,7 @@ def _significances(
         out[:, first:last] = steps.T.reshape(-1, *own.shape)
         noise[first:last] = (ramps.noise * ramps.scale).reshape(own.shape)
         bins[first:last] = ramps.bins.reshape(own.shape)
-        widths = ramps.widths
+        widths = ramps.tables.scale
     return out, lambda t, y, x: np.asarray(widths[bins[y, x], t] * noise[y, x], np.float32)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...regions import Region
 from ..prepare import Prepared
+from ..region import region_features
 from ..surroundings import ReadBlock
 from .inputs import channels, limits_without
 
@@ -73,15 +74,11 @@ def windows(
         Smaller than :data:`PATCH` only where the exposure is. Where an edge is near, the place is not in the
         middle.
     """
-    corners = [_corner(place, prepared[place.integration]) for place in places]
-    order = sorted(
-        range(len(places)),
-        key=lambda k: (places[k].integration, *(c // BLOCK for c in corners[k]), places[k]),
-    )
     held: tuple[int, int, int] | None = None
-    for number in order:
-        place, corner = places[number], corners[number]
+    for number in by_block(places, prepared):
+        place = places[number]
         p = prepared[place.integration]
+        corner = _corner(place, p)
         rows, columns = p.detector.active
         tile = place.integration, corner[0] // BLOCK, corner[1] // BLOCK
         if tile != held:
@@ -93,16 +90,28 @@ def windows(
                 min((tile[2] + 1) * BLOCK + PATCH[2], columns.stop),
             )
             data, held = read(block), tile
+            # once for all patches of a tile: the fused pass over a patch is too narrow for its lanes
+            planes = region_features(data, p, block, limits_without(p, block, unusable))
         y1, x1 = (
             min(c + size, axis.stop) for c, size, axis in zip(corner, PATCH[1:], (rows, columns), strict=True)
         )
         own = Region(place.integration, corner[0], y1, corner[1], x1)
         part = np.s_[:, own.y0 - block.y0 : own.y1 - block.y0, own.x0 - block.x0 : own.x1 - block.x0]
-        values = channels(np.ascontiguousarray(data[part]), p, own, limits_without(p, own, unusable))
-        at = read_of(p, place.frame)
-        first = int(np.clip(at - PATCH[0] // 2, 0, max(values.shape[1] - PATCH[0], 0)))
-        cut = np.ascontiguousarray(values[:, first : first + PATCH[0]])
-        yield number, Window(place, (first, *corner), cut)
+        first = int(np.clip(read_of(p, place.frame) - PATCH[0] // 2, 0, max(p.used.size - 1 - PATCH[0], 0)))
+        values = channels(
+            np.ascontiguousarray(data[part]), p, own, limits_without(p, own, unusable),
+            slice(first, first + PATCH[0]), np.ascontiguousarray(planes[part]),
+        )  # fmt: skip
+        yield number, Window(place, (first, *corner), values)
+
+
+def by_block(places: Sequence[Place], prepared: Sequence[Prepared]) -> list[int]:
+    """Numbers of places, those of one block after each other."""
+    corners = [_corner(place, prepared[place.integration]) for place in places]
+    return sorted(
+        range(len(places)),
+        key=lambda k: (places[k].integration, *(c // BLOCK for c in corners[k]), places[k]),
+    )
 
 
 def read_of(p: Prepared, frame: int) -> int:
