@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 from fmbdask_kernels.covariance import read_pattern
+from fmbdask_kernels.everystep import every_step, step_tables
 from fmbdask_kernels.steps import fit_steps
 from fmbdask_kernels.tables import Offsets, Prior, Tables, make_offsets, make_prior, make_tables
 from fmbdask_kernels.telegraph import fit_telegraph
 from fmbdask_kernels.temporal import temporal_features
+from fmbdask_kernels.tracks import COLUMNS, MARGIN, brightest_lines
 from numpy.typing import NDArray
 
 from fmbdask.survey.bench.kernels.vectorised import vectorised_features
@@ -168,6 +170,7 @@ def kernels(frames: int = 450, size: int = 256, repeats: int = 5) -> list[Row]:
     hits = seconds(lambda: refit(problem, problem.hit, telegraph=False), 1)
     flips = seconds(lambda: refit(problem, problem.telegraph, telegraph=True), 1)
     each = small.data[0].size
+    every, lines = of_tracks(problem, frames, repeats)
     return [
         Row("fused pass", fused / values * 1e9, "ns per pixel and frame", "at most 0.8 at 450 frames"),
         Row("fused pass", fused / pixels * 1e9, "ns per pixel"),
@@ -183,4 +186,18 @@ def kernels(frames: int = 450, size: int = 256, repeats: int = 5) -> list[Row]:
             "% on top of the fused pass",
             f"{HIT_SHARE:.1%} of pixels hit, {TELEGRAPH_SHARE:.2%} telegraph; at most 50",
         ),
+        Row("steps after every read", every, "ns per pixel and frame", "of which lines are made"),
+        Row("lines in all directions", lines, "ns per pixel and frame", "about 280 operations each"),
     ]
+
+
+def of_tracks(problem: Problem, frames: int, repeats: int) -> tuple[float, float]:
+    """Cost of significances after every read, and of the lines through them [ns per pixel and frame]."""
+    random = np.random.default_rng(1)
+    above = random.standard_normal((COLUMNS * COLUMNS, frames - 1), np.float32)
+    bins, noise = random.integers(0, 3, len(above)), np.ones(len(above), np.float32)
+    tables = step_tables(problem.pattern, frames, np.array([RHO_FLOOR, 0.1, 1.0], np.float32))
+    images = random.standard_normal((frames - 1, *(COLUMNS + 2 * MARGIN,) * 2), np.float32)
+    every = seconds(lambda: every_step(above, bins, noise, tables), repeats)
+    lines = seconds(lambda: brightest_lines(images), repeats)
+    return every / above.size * 1e9, lines / above.size * 1e9
