@@ -85,6 +85,9 @@ class RampPipeline:
 DECISIVE = ("pipeline", "detection", "exposure", "history", "detector", "features")
 #: Bytes that a pixel takes in the products: four maps that hardly compress; every feature.
 BYTES_OUT, BYTES_WITH_FEATURES = 14, 60
+#: Bytes of torch, an open network and a batch; bytes a read of the block that is searched for lines
+#: (148 x 148 pixels, three images) and of one that goes through the network (128 x 128, inputs and classes).
+NETWORK, LINES, EVERYWHERE = 192 * 2**20, 3 * 4 * 148**2, 8 * 4 * 128**2
 #: Bytes of a pixel that come back from a GPU: planes and rates.
 BYTES_BACK = 100
 
@@ -120,8 +123,13 @@ class RampStage:
         return Memory(
             prepare=BASE + 2 * data * (size + 1) + 24 * frames * columns + 8 * frame,
             region=BASE + region,
-            reduce=BASE + (5 if self.features else 1) * 60 * maps,
+            reduce=BASE + (5 if self.features else 1) * 60 * maps + self._network(frames),
         )
+
+    def _network(self, frames: int) -> int:
+        if self.settings.model is None:
+            return 0
+        return NETWORK + frames * (LINES + (EVERYWHERE if self.settings.model_everywhere else 0))
 
     def prepare(self, item: Item, context: Context) -> list[Prepared]:
         """Check the exposure, and measure the offsets and the noise of its integrations."""
