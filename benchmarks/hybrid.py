@@ -9,8 +9,9 @@ holds 95 % of it when exposures are drawn anew (bootstrap), and false detections
 signal-to-noise ratio of 5 to 8 (which no score counts), hits on the pixels of other events, and telegraph
 pixels of 3 to 5 sigma.
 
-A last table accepts proposals by the significance of their lines alone, without asking the network, from
-whatever significance makes as many false detections as the network does: what the network itself is worth.
+Then proposals are counted by their confidence, with the share of them that are true hits of any strength. A
+last table accepts proposals by the significance of their lines alone, without asking the network, from whatever
+significance makes as many false detections as the network does: what the network itself is worth.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from fmbdask.survey.bench.settings import SETTINGS
 
 #: Seeds of the judge: neither those of `bench truth` nor of any training.
 FIRST_SEED = 9001
+#: Bins of confidence.
+BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
 #: Draws of the bootstrap.
 DRAWS = 2000
 
@@ -119,6 +122,20 @@ def as_many_false(exposures: list[Searched], most: int) -> float:
     return high
 
 
+def reliability(exposures: list[Searched]) -> pd.DataFrame:
+    """Proposals in bins of their confidence, and the share that is real."""
+    each = []
+    for one in exposures:
+        false = match(one.events, one.truth, Limits(snr=0.0)).false.index
+        proposed = one.events[one.events["found_by"] == "network"]
+        each.append(pd.DataFrame({"said": proposed["confidence"], "real": ~proposed.index.isin(false)}))
+    every = pd.concat(each)
+    table = every.groupby(pd.cut(every["said"], BINS), observed=True).agg(
+        proposals=("said", "size"), confidence=("said", "mean"), real=("real", "mean")
+    )
+    return table.reset_index(names="bin")
+
+
 def compared(rules: pd.DataFrame, hybrid: pd.DataFrame) -> pd.DataFrame:
     """Sums of each class, and the interval of the difference in completeness."""
     draws = np.random.default_rng(0)
@@ -160,6 +177,8 @@ def main() -> None:
         kept.append(hybrid.assign(confidence=confidence))
         print(f"\nProposals are accepted from a confidence of {confidence:g}.\n")
         print(compared(rules, hybrid).to_string(index=False, float_format="{:.3f}".format))
+    print("\nProposals by their confidence.\n")
+    print(reliability(exposures).to_string(index=False, float_format="{:.3f}".format))
     least = as_many_false(exposures, false_hits(kept[1]))
     lines = judged(exposures, least, "significance")
     print(
