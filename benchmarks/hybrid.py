@@ -10,8 +10,8 @@ signal-to-noise ratio of 5 to 8 (which no score counts), hits on the pixels of o
 pixels of 3 to 5 sigma.
 
 Then proposals are counted by their confidence, with the share of them that are true hits of any strength. A
-last table accepts proposals by the significance of their lines alone, without asking the network, from whatever
-significance makes as many false detections as the network does: what the network itself is worth.
+last table accepts proposals by the significance of their lines alone, without asking the network, from what
+makes as many false detections as the network does: what the network itself is worth.
 """
 
 from __future__ import annotations
