@@ -19,9 +19,10 @@ def in_threads(
     Not tasks of dask: a cluster would be sent the network and the exposure, and its tasks are whole regions
     and exposures.
     """
-    results = []
     with ThreadPoolExecutor(threads, thread_name_prefix="blocks") as pool:
-        for done, result in enumerate(pool.map(look, blocks), 1):
+        # one thread is the one that calls: a unit of a survey is done by the thread that has it
+        results = []
+        for done, result in enumerate((pool.map if threads > 1 else map)(look, blocks), 1):
             results.append(result)
             if progress is not None:
                 progress(done, len(blocks), text)
