@@ -76,13 +76,13 @@ class Searched:
     truth: Truth
 
 
-def searched(model: str, count: int, frames: int, size: int) -> list[Searched]:
+def searched(model: str, count: int, frames: int, size: int, everywhere: bool) -> list[Searched]:
     """Simulate and search exposures; the network is asked once, and answers are held against confidences."""
     found = []
     for number in range(count):
         setting = list(SETTINGS.values())[number % len(SETTINGS)]
         ramp, truth = make_exposure(setting.sized(frames, size, size, number), seed=FIRST_SEED + number)
-        events = detect(ramp, model=model, model_confidence=0.0).events
+        events = detect(ramp, model=model, model_confidence=0.0, model_everywhere=everywhere).events
         found.append(Searched(number, setting.name, events, truth))
     return found
 
@@ -174,9 +174,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--confidence", type=float, nargs="+", default=[0.9])
+    parser.add_argument("--everywhere", action="store_true", help="look at whole exposures, as ramps detect")
     parser.add_argument("-o", "--out", type=Path, help="CSV of every exposure")
     options = parser.parse_args()
-    exposures = searched(options.model, options.exposures, options.frames, options.size)
+    sizes = options.exposures, options.frames, options.size
+    exposures = searched(options.model, *sizes, options.everywhere)
     rules = judged(exposures, np.inf)
     kept = [rules.assign(confidence=np.nan)]
     for confidence in options.confidence:

@@ -36,7 +36,7 @@ def training_curves(history: Mapping[str, Any]) -> Figure:
     epochs = np.arange(1, len(history["val_score"]) + 1)
     _line(left, epochs, history["train_loss"], FAINT, "training")
     _line(left, epochs, history["val_loss"], INK, "validation")
-    left.set(title="Loss", xlabel="epoch", ylabel="cross entropy")
+    left.set(title="Loss", xlabel="epoch", ylabel="loss")
     _line(right, epochs, history["val_score"], INK, SCORES[history.get("score", "mean_iou")])
     for kind in KINDS:
         if kind.name in history["val_iou"]:
